@@ -1,0 +1,93 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Build the two initramfs images, build/host.cpio and build/guest.cpio, from
+# what the other steps have built: busybox, our init, jobs, workloads; for the
+# host also perf, the emulator as VMM, the kernel's self-tests, the guest's
+# kernel and image. Nothing of this machine but programs and their libraries
+# is in them, and the same inputs make the same image.
+
+. "$(dirname "$0")/lib.sh"
+
+busybox=$(command -v busybox)
+kselftest=$BUILD/kselftest
+collections="kvm perf_kvm"
+
+# add ROOT FILE [DEST]: copy FILE, with the shared libraries it needs
+add()
+{
+	local root=$1 file=$2 dest=$1/${3:-$2} lib
+
+	mkdir -p "$(dirname "$dest")"
+	cp -L "$file" "$dest"
+	for lib in $(ldd "$file" 2> /dev/null | grep -o '/[^ ]*'); do
+		[ -e "$root/$lib" ] || { mkdir -p "$root/${lib%/*}"; cp -L "$lib" "$root/$lib"; }
+	done
+}
+
+# pack ROOT IMAGE
+pack()
+{
+	find "$1" -exec touch -hd @0 {} +
+	(cd "$1" && find . | sort | cpio -o -H newc -R 0:0 --reproducible --quiet) | update "$2"
+}
+
+common()
+{
+	local root=$1
+
+	rm -rf "$root"
+	mkdir -p "$root/bin" "$root/lab"
+	cp "$busybox" "$root/bin/busybox"
+	cp lab/init "$root/init"
+	cp -r lab/jobs "$root/lab/jobs"
+	cp lab/guest.sh "$root/lab/"
+	mkdir -p "$root/usr/bin"
+	find "$BUILD/workloads" -type f -exec cp -t "$root/usr/bin" {} +
+	# so that the VMM and perf run under a user name
+	mkdir -p "$root/etc"
+	echo 'root:x:0:0:root:/root:/bin/sh' > "$root/etc/passwd"
+}
+
+guest_image()
+{
+	common "$BUILD/guest.root"
+	pack "$BUILD/guest.root" "$BUILD/guest.cpio"
+}
+
+host_image()
+{
+	local root=$BUILD/host.root
+
+	common "$root"
+	add "$root" "$BUILD/perf/perf" usr/bin/perf
+	add "$root" "$BUILD/qemu/bin/qemu-system-x86_64" vmm/bin/qemu-system-x86_64
+	mkdir -p "$root/vmm/share" "$root/boot"
+	cp -r "$BUILD/qemu/share/qemu" "$root/vmm/share/"
+	cp "$BUILD/kernel/arch/x86/boot/bzImage" "$BUILD/guest.cpio" "$root/boot/"
+	cp -r "$kselftest" "$root/kselftest"
+	cp -r lab/tests "$root/lab/tests"
+	pack "$root" "$BUILD/host.cpio"
+}
+
+build_selftests()
+{
+	local kernel
+
+	kernel=$(realpath "$BUILD/kernel")
+	# shellcheck disable=SC2046
+	make -C "$BUILD/linux" O="$kernel" $(jobs) headers_install
+	# shellcheck disable=SC2046
+	make -C "$BUILD/linux/tools/testing/selftests" O="$kernel" CC="$(compiler)" \
+		TARGETS="$collections" INSTALL_PATH="$(realpath -m "$kselftest")" \
+		FORCE_TARGETS=1 $(jobs) install
+}
+
+say TESTS "$kselftest"
+logged "$BUILD/kselftest.log" "building the self-tests" build_selftests
+logged "$BUILD/workloads.log" "building the workloads" \
+	make -C lab/workloads O="$(realpath -m "$BUILD/workloads")"
+say IMAGE "$BUILD/guest.cpio"
+guest_image
+say IMAGE "$BUILD/host.cpio"
+host_image

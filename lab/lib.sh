@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What the lab's scripts share. Source it as their first act: it moves to the
+# top of the repository and makes any failing command end the script.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+BUILD=${BUILD:-build}
+OUT=${OUT:-out}
+: "${XDG_CACHE_HOME:=$HOME/.cache}"
+export CCACHE_DIR=${CCACHE_DIR:-$XDG_CACHE_HOME/guestperf/ccache}
+export LC_ALL=C
+
+# die MESSAGE: what went wrong, why, and what to do, in one line
+die()
+{
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+say()
+{
+	printf '  %-8s %s\n' "$1" "${*:2}"
+}
+
+# need_space GIB DIR
+need_space()
+{
+	local free
+
+	free=$(df --output=avail -BG "$2" | tr -dc '0-9\n' | tail -n 1)
+	[ "$free" -ge "$1" ] ||
+		die "$2 has $free GiB free and this needs $1 GiB: free some space, or build elsewhere with BUILD=/other/disk"
+}
+
+# logged LOG WHAT COMMAND...: run COMMAND with its output in LOG; if it fails
+# say so, with what it said last
+logged()
+{
+	local log=$1 what=$2
+
+	shift 2
+	mkdir -p "$(dirname "$log")"
+	if [ -n "${V:-}" ]; then
+		"$@" 2>&1 | tee "$log" && return
+	else
+		"$@" > "$log" 2>&1 < /dev/null && return
+	fi
+	grep -E '(^|[^a-z])([Ee]rror|\*\*\*)[: ]' "$log" | head -n 5 >&2 || tail -n 5 "$log" >&2
+	if grep -q 'No space left on device' "$log"; then
+		die "$what failed: the disk is full; free some space and run it again (log: $log)"
+	fi
+	die "$what failed; the log is $log"
+}
+
+# jobs: the -j flag for a make below us: none where a make above us hands out jobs
+jobs()
+{
+	case ${MAKEFLAGS:-} in
+	*--jobserver*)	;;
+	*)		echo "-j$(nproc)" ;;
+	esac
+}
+
+# compiler: the C compiler, through ccache when there is one
+compiler()
+{
+	if command -v ccache > /dev/null; then
+		echo "ccache ${CC:-gcc}"
+	else
+		echo "${CC:-gcc}"
+	fi
+}
+
+# update FILE: replace FILE with standard input, unless it already says the same
+update()
+{
+	mkdir -p "$(dirname "$1")"
+	cat > "$1.new"
+	if cmp -s "$1.new" "$1"; then
+		rm "$1.new"
+	else
+		mv "$1.new" "$1"
+	fi
+}

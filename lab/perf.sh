@@ -1,0 +1,20 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Build tools/perf from the assembled tree, into build/perf.
+
+. "$(dirname "$0")/lib.sh"
+
+dir=$BUILD/perf
+mkdir -p "$dir"
+
+# Left out, so that the binary and what it links to are the same on every
+# machine: script engines, BPF skeletons (they need clang) and Java.
+features=(NO_LIBPYTHON=1 NO_LIBPERL=1 NO_JVMTI=1 BUILD_BPF_SKEL=0 NO_LIBBABELTRACE=1
+	  NO_LIBDEBUGINFOD=1 NO_LIBLLVM=1 NO_LIBPFM4=1)
+
+say PERF "$dir/perf"
+# shellcheck disable=SC2046
+logged "$dir/build.log" "building perf" \
+	make -C "$BUILD/linux/tools/perf" O="$(realpath "$dir")" CC="$(compiler)" \
+	$(jobs) "${features[@]}" all

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A CPU-bound workload with a known call tree and a known split of its time:
+ *
+ *	main			 10 % in main itself
+ *	  foo			 20 %
+ *	    bar			 30 %, and random() once a round
+ *	      qux		 40 %
+ *
+ * The shares are of the instructions spent in spin loops; random() adds well
+ * under 1 %. Built with frame pointers, and nothing is inlined.
+ *
+ *	callgraph [ROUNDS]	(1000: some 100 million instructions)
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Half the iterations of a round's loops; a loop is two instructions. */
+#define ROUND	50000
+
+/* An empty loop of exactly n iterations, 2 * n instructions, in its caller. */
+#define spin(n) do {						\
+	unsigned long __n = (n);				\
+								\
+	asm volatile("1: dec %0\n\tjnz 1b" : "+r" (__n));	\
+} while (0)
+
+static volatile long sink;
+
+/* Each frame does some work after its call, so that no call is a tail call. */
+static __attribute__((noinline)) void qux(void)
+{
+	spin(ROUND * 40 / 100);
+}
+
+static __attribute__((noinline)) void bar(void)
+{
+	qux();
+	sink = random();
+	spin(ROUND * 30 / 100);
+}
+
+static __attribute__((noinline)) void foo(void)
+{
+	bar();
+	spin(ROUND * 20 / 100);
+}
+
+int main(int argc, char **argv)
+{
+	unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 0) : 1000;
+
+	while (rounds--) {
+		foo();
+		spin(ROUND * 10 / 100);
+	}
+	return 0;
+}
