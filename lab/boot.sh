@@ -57,7 +57,7 @@ if [ "$1" = shell ]; then
 else
 	qemu+=(-chardev "file,id=console,path=$dir/console.log" -serial chardev:console)
 	port guest-console "file,path=$dir/guest-console.log"
-	port stream stdio,signal=off
+	port stream file,path=/dev/stdout
 	port verdict "file,path=$dir/verdict,append=on"
 	port files "file,path=$dir/files.tar"
 fi
@@ -91,10 +91,11 @@ verdict()
 
 echo "fail: the job did not finish" > "$dir/verdict"
 status=0
-# in the foreground group, so that Ctrl-C ends it; and it dies with this script
+# In the foreground group, so that Ctrl-C ends it; and it dies with this script.
+# cat(1) makes /dev/stdout a pipe, which the emulator can open whatever ours is.
 timeout --foreground -k 5 "$timeout" \
 	setpriv --pdeathsig KILL "${qemu[@]}" \
-	< /dev/null 2> "$dir/qemu.log" || status=$?
+	< /dev/null 2> "$dir/qemu.log" | cat || status=$?
 
 if [ -s "$dir/files.tar" ]; then
 	tar -C "$dir/files" -xf "$dir/files.tar" ||

@@ -48,6 +48,8 @@ guest_start()
 			-device virtserialport,chardev=verdict,name=verdict \
 			-chardev "file,id=files,path=$GUEST_DIR/files.tar" \
 			-device virtserialport,chardev=files,name=files \
+			-chardev "file,id=kallsyms,path=$GUEST_DIR/kallsyms" \
+			-device virtserialport,chardev=kallsyms,name=kallsyms \
 			> "$GUEST_DIR/vmm.log" 2>&1
 		echo "vmm ended with status $?" >> "$GUEST_DIR/vmm.log"
 		echo "guest ended" > "$GUEST_DIR/stream.out"

@@ -67,6 +67,8 @@ host_image()
 	cp "$BUILD/kernel/arch/x86/boot/bzImage" "$BUILD/guest.cpio" "$root/boot/"
 	cp -r "$kselftest" "$root/kselftest"
 	cp -r lab/tests "$root/lab/tests"
+	# what tests tell the workload's functions by: address, size, type, name
+	nm -S "$BUILD/workloads/callgraph" > "$root/lab/callgraph.nm"
 	pack "$root" "$BUILD/host.cpio"
 }
 

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * SVM without a PMU: the faults of stock QEMU which the lab's patches cure.
+ *
+ * - an interrupt injected by VMRUN is delivered once, whatever ends the
+ *   emulator's execution loop at that moment
+ * - XSETBV is intercepted when the VMCB asks for it, and only then; #UD and
+ *   #GP keep their places around the intercept
+ */
+#include "test.h"
+
+/* --- an injected interrupt is delivered once ---------------------------------- */
+
+#define INJECTED	0x51
+#define TIMER		0x52
+
+static volatile int timer_ticks;
+static volatile u64 injected_over;	/* the RIP that the handler returns to */
+
+static void guest_never_starts(void)
+{
+	for (;;)
+		asm volatile("vmmcall");
+}
+
+static void guest_handler(struct regs *regs)
+{
+	injected_over = regs->rip;
+	asm volatile("vmmcall");
+}
+
+static void timer_tick(struct regs *regs)
+{
+	(void)regs;
+	timer_ticks++;
+	APIC(APIC_EOI) = 0;
+}
+
+/*
+ * The timer ends an emulator's run after a number of instructions; sweep that
+ * number over the code up to VMRUN and beyond.  In the guest the frame of the
+ * injected interrupt must hold the guest's first RIP: a second delivery would
+ * push another frame, with the handler's own address.
+ */
+static void inject_once(void)
+{
+	int delay, swept = 0;
+
+	trap_fns[TIMER] = timer_tick;
+	APIC(APIC_TDCR) = 0xb;			/* count every bus cycle */
+	APIC(APIC_LVTT) = TIMER;
+	for (delay = 1; delay < 120; delay++) {
+		svm_setup(guest_never_starts);
+		trap_fns[INJECTED] = guest_handler;
+		injected_over = 0;
+		vmcb.event_inj = EVENTINJ_INTR | INJECTED;
+		clgi();
+		APIC(APIC_TMICT) = delay;
+		vmrun(&vmcb);
+		CHECK_EQ(vmcb.exit_code, EXIT_VMMCALL);
+		CHECK_EQ(injected_over, guest_never_starts);
+		stgi();
+		sti();
+		while (timer_ticks <= swept)
+			asm volatile("pause");
+		cli();
+		swept++;
+	}
+	CHECK_EQ(timer_ticks, swept);
+}
+
+/* --- XSETBV -------------------------------------------------------------------- */
+
+extern char xsetbv_at[];
+
+static void guest_xsetbv(void)
+{
+	asm volatile(
+		"xorl %%ecx, %%ecx\n\t"
+		"xorl %%edx, %%edx\n\t"
+		"movl $3, %%eax\n\t"
+		"stc\n"
+		"xsetbv_at: xsetbv\n\t"
+		"vmmcall"
+		: : : "eax", "ecx", "edx", "cc");
+}
+
+static void guest_xsetbv_bad_index(void)
+{
+	asm volatile(
+		"movl $5, %%ecx\n\t"
+		"xorl %%edx, %%edx\n\t"
+		"movl $3, %%eax\n\t"
+		"xsetbv\n\t"
+		"vmmcall"
+		: : : "eax", "ecx", "edx");
+}
+
+static void set_xcr0(u32 val)
+{
+	asm volatile("xsetbv" : : "c"(0), "a"(val), "d"(0));
+}
+
+static void xsetbv_intercepted(void)
+{
+	set_xcr0(1);
+	svm_setup(guest_xsetbv);
+	vmcb.intercept4 |= INTERCEPT_XSETBV;
+	clgi();
+	vmrun(&vmcb);
+	CHECK_EQ(vmcb.exit_code, EXIT_XSETBV);
+	CHECK_EQ(vmcb.rip, xsetbv_at);
+	CHECK_EQ(vmcb.rax, 3);
+	CHECK(vmcb.rflags & 1);
+	CHECK_EQ(xgetbv0(), 1);
+}
+
+static void xsetbv_not_intercepted(void)
+{
+	set_xcr0(1);
+	svm_setup(guest_xsetbv);
+	clgi();
+	vmrun(&vmcb);
+	CHECK_EQ(vmcb.exit_code, EXIT_VMMCALL);
+	CHECK_EQ(xgetbv0(), 3);
+}
+
+static void xsetbv_order(void)
+{
+	/* #UD comes before the intercept */
+	svm_setup(guest_xsetbv);
+	vmcb.intercept4 |= INTERCEPT_XSETBV;
+	vmcb.exceptions = 1u << 6 | 1u << 13;
+	vmcb.cr4 &= ~0x40000ul;
+	clgi();
+	vmrun(&vmcb);
+	CHECK_EQ(vmcb.exit_code, EXIT_EXCP(6));
+
+	/* the intercept comes before the #GP of a bad index */
+	svm_setup(guest_xsetbv_bad_index);
+	vmcb.intercept4 |= INTERCEPT_XSETBV;
+	vmcb.exceptions = 1u << 6 | 1u << 13;
+	vmrun(&vmcb);
+	CHECK_EQ(vmcb.exit_code, EXIT_XSETBV);
+
+	svm_setup(guest_xsetbv_bad_index);
+	vmcb.exceptions = 1u << 6 | 1u << 13;
+	vmrun(&vmcb);
+	CHECK_EQ(vmcb.exit_code, EXIT_EXCP(13));
+}
+
+const struct test svm_tests[] = {
+	{ "svm_inject_once", inject_once, "icount" },
+	{ "svm_xsetbv_intercepted", xsetbv_intercepted, "icount" },
+	{ "svm_xsetbv_not_intercepted", xsetbv_not_intercepted, "icount" },
+	{ "svm_xsetbv_order", xsetbv_order, "icount" },
+	{ },
+};
