@@ -10,9 +10,9 @@
 #
 # Environment:
 #  GUEST_LIB		a shell library with guest_start, guest_say, guest_expect and
-#			guest_wait. "guest_start workload PROGRAM [ARG...]" boots a
+#			guest_wait. "guest_start workload PROGRAM,ARG" boots a
 #			guest, which puts its /proc/kallsyms into $GUEST_DIR/kallsyms,
-#			says "ready", awaits a line, runs PROGRAM, says "done".
+#			says "ready", awaits a line, runs PROGRAM ARG, says "done".
 #  GUEST_CALLGRAPH_NM	the output of nm -S of the guest's program callgraph
 #
 # shellcheck disable=SC2086
@@ -30,11 +30,11 @@ fi
 data=$(mktemp -d)
 trap 'rm -r "$data"' EXIT
 
-# record PROGRAM [ARG...]: profile the guest while it runs PROGRAM. The period
+# record PROGRAM ARG: profile the guest while it runs PROGRAM. The period
 # is a prime, so that it does not beat with the program's own.
 record()
 {
-	guest_start workload "$@" &&
+	guest_start workload "$1,$2" &&
 	guest_expect ready &&
 	perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
 		record -q -a -e cpu-clock -c 97001 -o "$data/$1" -- \
