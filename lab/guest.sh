@@ -10,19 +10,12 @@
 #   guest_expect LINE		read lines of it until LINE; others are shown
 #   guest_wait			wait for the guest's end; its verdict is the status
 #
-# What the guest leaves in its /results is in $GUEST_DIR after guest_wait.
+# $GUEST_DIR/kallsyms has the symbols of the guest's kernel once its job says
+# something; what the job leaves in /results is in $GUEST_DIR after guest_wait.
 # Environment: GUEST_CPUS (1), GUEST_MEM in MiB (512), GUEST_APPEND (kernel
 # parameters), GUEST_CPU (-cpu of the VMM), GUEST_DIR (/run/guest).
 
 GUEST_DIR=${GUEST_DIR:-/run/guest}
-
-guest_console()
-{
-	for attr in /sys/class/virtio-ports/*/name; do
-		[ "$(cat "$attr")" = guest-console ] &&
-			echo "/dev/$(basename "$(dirname "$attr")")"
-	done
-}
 
 guest_start()
 {
@@ -39,7 +32,7 @@ guest_start()
 			-smp "${GUEST_CPUS:-1}" -m "${GUEST_MEM:-512}" \
 			-kernel /boot/bzImage -initrd /boot/guest.cpio \
 			-append "console=ttyS0 panic=-1 oops=panic $GUEST_APPEND -- $*" \
-			-chardev "pipe,id=console,path=$(guest_console)" \
+			-chardev "pipe,id=console,path=/dev/virtio-ports/guest-console" \
 			-serial chardev:console \
 			-device virtio-serial-pci \
 			-chardev "pipe,id=stream,path=$GUEST_DIR/stream" \

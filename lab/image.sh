@@ -77,12 +77,10 @@ build_selftests()
 	local kernel
 
 	kernel=$(realpath "$BUILD/kernel")
-	# shellcheck disable=SC2046
-	make -C "$BUILD/linux" O="$kernel" $(jobs) headers_install
-	# shellcheck disable=SC2046
-	make -C "$BUILD/linux/tools/testing/selftests" O="$kernel" CC="$(compiler)" \
+	submake -C "$BUILD/linux" O="$kernel" headers_install
+	submake -C "$BUILD/linux/tools/testing/selftests" O="$kernel" \
 		TARGETS="$collections" INSTALL_PATH="$(realpath -m "$kselftest")" \
-		FORCE_TARGETS=1 $(jobs) install
+		FORCE_TARGETS=1 install
 }
 
 say TESTS "$kselftest"

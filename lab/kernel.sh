@@ -27,8 +27,7 @@ export KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 1970'
 
 kmake()
 {
-	# shellcheck disable=SC2046
-	make -C "$tree" O="$out" CC="$(compiler)" $(jobs) "$@"
+	submake -C "$tree" O="$out" "$@"
 }
 
 # survived FRAGMENT: every option asked for is in the final .config, which

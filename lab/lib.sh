@@ -12,6 +12,8 @@ OUT=${OUT:-out}
 : "${XDG_CACHE_HOME:=$HOME/.cache}"
 export CCACHE_DIR=${CCACHE_DIR:-$XDG_CACHE_HOME/guestperf/ccache}
 export LC_ALL=C
+# the system's own python3 and meson, not what a user may have ahead of them
+PATH=/usr/bin:/bin:$PATH
 
 # die MESSAGE: what went wrong, why, and what to do, in one line
 die()
@@ -24,6 +26,10 @@ say()
 {
 	printf '  %-8s %s\n' "$1" "${*:2}"
 }
+
+case $PWD$BUILD$OUT in
+*[[:space:]:]*)	die "the path $PWD, BUILD or OUT has a space or a colon, which the build of the kernel cannot take" ;;
+esac
 
 # need_space GIB DIR
 need_space()
@@ -62,6 +68,14 @@ jobs()
 	*--jobserver*)	;;
 	*)		echo "-j$(nproc)" ;;
 	esac
+}
+
+# submake ARG...: make of the kernel's, which must not see what we are told
+submake()
+{
+	# shellcheck disable=SC2046
+	env -u LINUX -u QEMU -u CONFIG -u DEPS -u BUILD -u OUT -u ONLY -u LIST -u V \
+		make $(jobs) CC="$(compiler)" "$@"
 }
 
 # compiler: the C compiler, through ccache when there is one

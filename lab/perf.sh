@@ -14,7 +14,5 @@ features=(NO_LIBPYTHON=1 NO_LIBPERL=1 NO_JVMTI=1 BUILD_BPF_SKEL=0 NO_LIBBABELTRA
 	  NO_LIBDEBUGINFOD=1 NO_LIBLLVM=1 NO_LIBPFM4=1)
 
 say PERF "$dir/perf"
-# shellcheck disable=SC2046
 logged "$dir/build.log" "building perf" \
-	make -C "$BUILD/linux/tools/perf" O="$(realpath "$dir")" CC="$(compiler)" \
-	$(jobs) "${features[@]}" all
+	submake -C "$BUILD/linux/tools/perf" O="$(realpath "$dir")" "${features[@]}" all

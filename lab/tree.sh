@@ -21,8 +21,8 @@ mapfile -t patches < <(find patches/linux -name '*.patch' | sort | head -n "${1:
 
 linux_version()
 {
-	sed -n 's/^\(VERSION\|PATCHLEVEL\|SUBLEVEL\) = //p' "$1/Makefile" 2> /dev/null |
-		paste -sd.
+	[ ! -f "$1/Makefile" ] ||
+		sed -n 's/^\(VERSION\|PATCHLEVEL\|SUBLEVEL\) = //p' "$1/Makefile" | paste -sd.
 }
 
 # source_id: changes when LINUX= names something else than what was unpacked

@@ -150,9 +150,9 @@ static void xsetbv_order(void)
 }
 
 const struct test svm_tests[] = {
-	{ "svm_inject_once", inject_once, "icount" },
-	{ "svm_xsetbv_intercepted", xsetbv_intercepted, "icount" },
-	{ "svm_xsetbv_not_intercepted", xsetbv_not_intercepted, "icount" },
-	{ "svm_xsetbv_order", xsetbv_order, "icount" },
+	{ "svm_inject_once", inject_once, "stock" },
+	{ "svm_xsetbv_intercepted", xsetbv_intercepted, "stock" },
+	{ "svm_xsetbv_not_intercepted", xsetbv_not_intercepted, "stock" },
+	{ "svm_xsetbv_order", xsetbv_order, "stock" },
 	{ },
 };

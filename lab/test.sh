@@ -1,0 +1,104 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Run the tests: print KTAP as it comes, then one line
+#
+#	N passed, N failed, N skipped
+#
+# Environment: ONLY, the name of a suite or of a test to run alone; LIST=1,
+# list both and stop. Logs and consoles are in out/test-SUITE.
+
+. "$(dirname "$0")/lib.sh"
+
+# Suites that are a boot of the host VM, which runs the tests of lab/tests/SUITE
+# with the kernel's own runner; and those that are a script of this machine.
+boot_suites=(kvm perf_kvm)
+declare -A script_suites=(
+	[tree]=lab/test-tree.sh
+	[lab]=lab/test-lab.sh
+	[deb]=lab/test-deb.sh
+	[emulator]=lab/qemu/tests/run.sh
+)
+suites=(tree lab emulator "${boot_suites[@]}" deb)
+
+tests_of()
+{
+	[ -n "${script_suites[$1]:-}" ] || sed -e 's/#.*//' -e '/^$/d' "lab/tests/$1"
+}
+
+list()
+{
+	local suite
+
+	for suite in "${suites[@]}"; do
+		echo "$suite"
+		tests_of "$suite" | sed 's/^/  /'
+	done
+}
+
+# run SUITE [TEST...]: all tests of the suite, or only those
+run()
+{
+	local suite=$1
+
+	shift
+	echo "# suite: $suite"
+	if [ -n "${script_suites[$suite]:-}" ]; then
+		"${script_suites[$suite]}"
+	else
+		TIMEOUT=${TIMEOUT:-1200} lab/boot.sh "test-$suite" kselftest "$suite" "$@"
+	fi
+}
+
+# count FILE: the results of a suite's KTAP as "passed failed skipped"; a result
+# that the plan announced and that did not come is a failure
+count()
+{
+	awk '
+		/^1\.\.[0-9]+/		{ planned += substr($1, 4) }
+		/^ok .*# SKIP/		{ skipped++; next }
+		/^ok /			{ passed++ }
+		/^not ok /		{ failed++ }
+		END {
+			missing = planned - passed - failed - skipped
+			print passed + 0, failed + (missing > 0 ? missing : 0), skipped + 0
+		}' "$1"
+}
+
+if [ -n "${LIST:-}" ]; then
+	list
+	exit
+fi
+
+passed=0 failed=0 skipped=0 ran=0
+broken=()
+mkdir -p "$OUT"
+for suite in "${suites[@]}"; do
+	selected=()
+	if [ -n "${ONLY:-}" ] && [ "$ONLY" != "$suite" ]; then
+		mapfile -t selected < <(tests_of "$suite" | grep -E "(^|:)$ONLY\$")
+		[ ${#selected[@]} -gt 0 ] || continue
+	fi
+	ran=1
+	ktap=$OUT/$suite.ktap
+	status=0
+	run "$suite" "${selected[@]}" 2>&1 | tee "$ktap" || status=$?
+
+	read -r p f s <<< "$(count "$ktap")"
+	# a kernel fault, a time-out, a script that died: not one test's failure
+	if [ "$status" != 0 ] && [ "$f" = 0 ]; then
+		f=1
+	elif [ $((p + f + s)) = 0 ]; then
+		echo "# suite $suite ran no test"
+		f=1
+	fi
+	[ "$f" = 0 ] || broken+=("$suite")
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+done
+[ "$ran" = 1 ] || die "ONLY=$ONLY names no suite and no test: LIST=1 lists them"
+
+for suite in "${broken[@]}"; do
+	echo "# failed: $suite; see $OUT/$suite.ktap, then run it alone with: make test ONLY=$suite"
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
