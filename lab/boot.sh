@@ -35,6 +35,7 @@ mkdir -p "$dir/files"
 
 # EPYC-Rome has SVM with nested paging. Every instruction takes one virtual
 # nanosecond and idle time is skipped, so that a run can be repeated exactly.
+# shellcheck disable=SC2054 # commas are part of the options
 qemu=("$BUILD/qemu/bin/qemu-system-x86_64" -name "guestperf-$name"
 	-nodefaults -no-user-config -display none -no-reboot
 	-accel tcg -icount shift=0,sleep=off
@@ -51,6 +52,7 @@ port()
 
 if [ "$1" = shell ]; then
 	# one terminal for the host's console, the guest's and the monitor
+	# shellcheck disable=SC2054
 	qemu+=(-chardev stdio,id=term,mux=on,signal=off -serial chardev:term
 		-device virtserialport,chardev=term,name=guest-console
 		-mon chardev=term)
@@ -93,7 +95,7 @@ echo "fail: the job did not finish" > "$dir/verdict"
 status=0
 # In the foreground group, so that Ctrl-C ends it; and it dies with this script.
 # cat(1) makes /dev/stdout a pipe, which the emulator can open whatever ours is.
-timeout --foreground -k 5 "$timeout" \
+setpriv --pdeathsig KILL timeout --foreground -k 5 "$timeout" \
 	setpriv --pdeathsig KILL "${qemu[@]}" \
 	< /dev/null 2> "$dir/qemu.log" | cat || status=$?
 

@@ -25,8 +25,8 @@ release=$(cat "$kernel/include/config/kernel.release")
 root=$BUILD/perf.deb
 say DEB "guestperf-perf"
 rm -rf "$root"
-mkdir -p "$root/DEBIAN" "$root/opt/guestperf/bin"
-install -s "$BUILD/perf/perf" "$root/opt/guestperf/bin/perf"
+mkdir -p "$root/DEBIAN"
+lab/perf.sh install-bin DESTDIR="$(realpath "$root")"
 # what perf links to, as Debian names it
 depends=$(cd "$root" && mkdir debian && touch debian/control &&
 	dpkg-shlibdeps -O opt/guestperf/bin/perf 2> /dev/null | sed 's/^shlibs:Depends=//')

@@ -36,9 +36,9 @@ need_space()
 {
 	local free
 
-	free=$(df --output=avail -BG "$2" | tr -dc '0-9\n' | tail -n 1)
-	[ "$free" -ge "$1" ] ||
-		die "$2 has $free GiB free and this needs $1 GiB: free some space, or build elsewhere with BUILD=/other/disk"
+	free=$(df --output=avail -BM "$2" | tr -dc '0-9\n' | tail -n 1)
+	[ "$free" -ge $(($1 * 1024)) ] ||
+		die "$2 has $free MiB free and this needs $1 GiB: free some space, or build elsewhere with BUILD=/other/disk"
 }
 
 # logged LOG WHAT COMMAND...: run COMMAND with its output in LOG; if it fails

@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Build tools/perf from the assembled tree, into build/perf.
+#
+#   lab/perf.sh [ARG...]	arguments for its make: all, or install-bin DESTDIR=DIR
 
 . "$(dirname "$0")/lib.sh"
 
 dir=$BUILD/perf
+targets=("${@:-all}")
 mkdir -p "$dir"
 
 # Left out, so that the binary and what it links to are the same on every
@@ -15,4 +18,5 @@ features=(NO_LIBPYTHON=1 NO_LIBPERL=1 NO_JVMTI=1 BUILD_BPF_SKEL=0 NO_LIBBABELTRA
 
 say PERF "$dir/perf"
 logged "$dir/build.log" "building perf" \
-	submake -C "$BUILD/linux/tools/perf" O="$(realpath "$dir")" "${features[@]}" all
+	submake -C "$BUILD/linux/tools/perf" O="$(realpath "$dir")" \
+	prefix=/opt/guestperf "${features[@]}" "${targets[@]}"

@@ -8,8 +8,9 @@
 if [ -z "${DRYRUN:-}" ]; then
 	[ -t 0 ] || die "a shell needs a terminal"
 	cat <<-END
-		The host's console comes first; Ctrl-A C goes to the guest's console, then to
-		the emulator's monitor, and back. Ctrl-A X ends it all. In the host:
+		The guest's console comes to the front when the guest has booted. Ctrl-A C goes
+		on to the emulator's monitor, to the host's console, and round; Ctrl-A X ends it
+		all. On the host's console, for a start:
 		  perf kvm --guest --guestkallsyms=/run/guest/kallsyms record -a -e cpu-clock sleep 1
 	END
 fi

@@ -12,7 +12,7 @@ nr=0 failed=0
 holds()
 {
 	nr=$((nr + 1))
-	if dpkg-deb -c "$OUT"/deb/$1_*.deb |
+	if dpkg-deb -c "$OUT/deb/$1"_*.deb |
 	   awk -v path="./$2" '$6 == path && $3 > 0 { found = 1 } END { exit !found }'; then
 		echo "ok $nr deb: $1 has /$2"
 	else

@@ -40,14 +40,14 @@ boots()
 # line says that it runs; the emulator's death closes the pipe we read.
 dies_with_boot()
 {
-	local pid line
+	local pid
 
 	exec 9< <(exec setsid lab/boot.sh "test-lab-$((nr + 1))" plant hang 2> /dev/null)
 	pid=$!
-	read -r line <&9
+	read -r _ <&9
 	pgrep -f "guestperf-test-lab-$((nr + 1)) " > /dev/null || return 1
 	kill -s "$1" -- "$2$pid"
-	while read -r line <&9; do :; done
+	while read -r _ <&9; do :; done
 	exec 9<&-
 	! pgrep -f "guestperf-test-lab-$((nr + 1)) " > /dev/null
 }

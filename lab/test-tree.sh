@@ -4,6 +4,8 @@
 # Test the front door without building anything: how a tree is assembled, and
 # what bad input gets to hear. Uses a repository of a handful of files, and a
 # "Linux" of three. Prints KTAP.
+#
+# shellcheck disable=SC2317 # functions are called by name
 
 . "$(dirname "$0")/lib.sh"
 

@@ -181,8 +181,27 @@ user_done:
 	popq	%rbx
 	ret
 
-/* void vmrun(struct vmcb *vmcb): with GIF clear before and after */
+/*
+ * void vmrun(struct vmcb *vmcb): with GIF clear before and after.  The guest's
+ * registers beside RAX and RSP, which are in the VMCB, live in guest_regs.
+ */
 	.globl	vmrun, vmrun_insn
+	.macro	guest_registers op
+	\op	%rbx, guest_regs
+	\op	%rcx, guest_regs + 8
+	\op	%rdx, guest_regs + 16
+	\op	%rsi, guest_regs + 24
+	\op	%rdi, guest_regs + 32
+	\op	%rbp, guest_regs + 40
+	\op	%r8, guest_regs + 48
+	\op	%r9, guest_regs + 56
+	\op	%r10, guest_regs + 64
+	\op	%r11, guest_regs + 72
+	\op	%r12, guest_regs + 80
+	\op	%r13, guest_regs + 88
+	\op	%r14, guest_regs + 96
+	\op	%r15, guest_regs + 104
+	.endm
 vmrun:
 	pushq	%rbx
 	pushq	%rbp
@@ -191,8 +210,10 @@ vmrun:
 	pushq	%r14
 	pushq	%r15
 	movq	%rdi, %rax
+	guest_registers xchgq
 vmrun_insn:
 	vmrun
+	guest_registers xchgq
 	popq	%r15
 	popq	%r14
 	popq	%r13
@@ -241,3 +262,5 @@ user_stack_top:
 ap_stack_top:
 user_saved_rsp:
 	.skip	8
+guest_regs:
+	.skip	14 * 8

@@ -50,6 +50,11 @@
 #define RETURNS		0xc8
 #define CONDITIONAL	0xd1
 #define INTERRUPTS	0x2c
+#define LS_DISPATCH	0x29
+#define DC_ACCESSES	0x40
+#define DC_REFILLS	0x43
+#define L2_REQUESTS	0x60
+#define L2_STATUS	0x64
 #define DTLB_MISSES	0x45
 #define ITLB_MISSES	0x85
 
@@ -435,6 +440,63 @@ static void tlb_misses(void)
 	CHECK_EQ(MEASURE(ITLB_MISSES | UNIT(0x03) | ALL, TOUCH_10, "ebx"), 0);
 	CHECK(MEASURE(ITLB_MISSES | UNIT(0x04) | ALL, TOUCH_10, "ebx") >= 1);
 	CHECK(MEASURE(ITLB_MISSES | UNIT(0x04) | ALL, TOUCH_10, "ebx") <= 2);
+}
+
+/* --- memory accesses ---------------------------------------------------------------------------- */
+
+#define LOADS		(LS_DISPATCH | UNIT(1) | ALL)
+#define STORES		(LS_DISPATCH | UNIT(2) | ALL)
+#define LOAD_STORES	(LS_DISPATCH | UNIT(4) | ALL)
+
+u64 cell[2] __attribute__((aligned(64), used));
+
+static void memory_accesses(void)
+{
+#define ACCESSES							\
+	"movl cell, %%eax\n\tmovl $1, cell\n\tincl cell\n\t"		\
+	"addq %%rax, cell\n\taddq cell, %%rax\n\tpushq cell\n\tpopq cell\n\t" \
+	"lock incl cell\n\txchgl %%eax, cell\n\txaddl %%eax, cell\n\t"	\
+	"lock btsl $3, cell\n\tbtl $3, cell"
+	/* mov, add, push, pop, bt */
+	CHECK_EQ(MEASURE(LOADS, ACCESSES), 5);
+	/* mov, push, pop */
+	CHECK_EQ(MEASURE(STORES, ACCESSES), 3);
+	/* inc, add, lock inc, xchg, xadd, lock bts */
+	CHECK_EQ(MEASURE(LOAD_STORES, ACCESSES), 6);
+	CHECK_EQ(MEASURE(LS_DISPATCH | UNIT(7) | ALL, ACCESSES), 14);
+	CHECK_EQ(MEASURE(DC_ACCESSES | ALL, ACCESSES), 14);
+	CHECK_EQ(MEASURE(LS_DISPATCH | ALL, ACCESSES), 0);
+	/* each iteration of a string instruction */
+	CHECK_EQ(MEASURE(LOADS, REP_SETUP "movl $50, %%ecx\n\trep movsb",
+			 "rsi", "rdi"), 50);
+	CHECK_EQ(MEASURE(STORES, REP_SETUP "movl $50, %%ecx\n\trep movsb",
+			 "rsi", "rdi"), 50);
+	CHECK_EQ(MEASURE(STORES, NOPS(10)), 0);
+}
+
+/* 1024 lines: twice the first level, an eighth of the second */
+u8 big[64 * 1024] __attribute__((aligned(4096), used));
+
+#define WALK(lines)							\
+	"leaq big, %%rax\n\tmovl $" #lines ", %%ebx\n"			\
+	"1:\tmovb (%%rax), %%dl\n\taddq $64, %%rax\n\t"			\
+	"decl %%ebx\n\tjnz 1b"
+
+static void caches(void)
+{
+	/* cold: every line comes from memory, and only once */
+	CHECK_EQ(MEASURE(L2_STATUS | UNIT(0x08) | ALL, WALK(1024), "ebx"), 1024);
+	CHECK_EQ(MEASURE(L2_STATUS | UNIT(0x08) | ALL, WALK(1024), "ebx"), 0);
+	/* a walk over twice its size always misses a cache with LRU */
+	CHECK_EQ(MEASURE(L2_REQUESTS | UNIT(0xff) | ALL, WALK(1024), "ebx"), 1024);
+	CHECK_EQ(MEASURE(DC_REFILLS | UNIT(0x01) | ALL, WALK(1024), "ebx"), 1024);
+	CHECK_EQ(MEASURE(DC_REFILLS | UNIT(0x08) | ALL, WALK(1024), "ebx"), 0);
+	/* what fits stays */
+	MEASURE(L2_REQUESTS | UNIT(0xff) | ALL, WALK(256), "ebx");
+	CHECK_EQ(MEASURE(L2_REQUESTS | UNIT(0xff) | ALL, WALK(256), "ebx"), 0);
+	CHECK_EQ(MEASURE(DC_ACCESSES | ALL, WALK(512), "ebx"), 512);
+	/* a device is not cached */
+	CHECK_EQ(MEASURE(L2_REQUESTS | UNIT(0xff) | ALL, "movl 0xfee00020, %%eax"), 0);
 }
 
 /* --- overflow -------------------------------------------------------------------------------------- */
@@ -1005,7 +1067,7 @@ static u64 random_value(void)
 {
 	static const u8 events[] = {
 		CYCLES, INSNS, BRANCHES, TAKEN, CONDITIONAL, MISPREDICTS,
-		FAR, DTLB_MISSES, 0xff,
+		FAR, DTLB_MISSES, LS_DISPATCH, L2_STATUS, 0xff,
 	};
 
 	switch (rnd() % 4) {
@@ -1223,6 +1285,8 @@ const struct test pmu_tests[] = {
 	{ "pmu_predictor", predictor, "icount" },
 	{ "pmu_interrupts_taken", interrupts_taken, "icount" },
 	{ "pmu_tlb_misses", tlb_misses, "icount" },
+	{ "pmu_memory_accesses", memory_accesses, "icount" },
+	{ "pmu_caches", caches, "icount" },
 	{ "pmu_overflow_nmi", overflow_nmi, "icount" },
 	{ "pmu_overflow_fixed", overflow_fixed, "icount" },
 	{ "pmu_overflow_silent", overflow_silent, "icount" },

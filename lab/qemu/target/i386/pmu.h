@@ -28,6 +28,14 @@ enum {
 };
 #define X86_BRANCH_LEN_SHIFT 8
 
+/* What an instruction did to memory, for helper_pmu_access().  */
+enum {
+    X86_ACCESS_LOAD,
+    X86_ACCESS_STORE,
+    X86_ACCESS_STORE_BACK,      /* to where it has just loaded from */
+    X86_ACCESS_LOCKED,          /* both at once */
+};
+
 /* The privilege modes which the event selects tell apart.  */
 #define X86_PMU_MODE_USER   1
 #define X86_PMU_MODE_GUEST  2
@@ -68,8 +76,11 @@ bool x86_pmu_wrmsr(CPUX86State *env, uint32_t msr, uint64_t val,
                    uintptr_t retaddr);
 bool x86_pmu_rdpmc(CPUX86State *env, uint32_t index, uint64_t *val);
 
-/* The instruction that was just counted trapped instead of completing. */
-void x86_pmu_unretire(CPUX86State *env);
+/*
+ * The current instruction traps instead of completing.  Under icount, one
+ * that is taken back by way of @retaddr is no longer counted; the others are.
+ */
+void x86_pmu_unretire(CPUX86State *env, uintptr_t retaddr);
 
 /* An exception or interrupt has been delivered, from @from. */
 void x86_pmu_interrupted(CPUX86State *env, target_ulong from, bool is_hw);

@@ -113,6 +113,13 @@
 #define HAPPENED_ITLB_4K            (1u << 13)
 #define HAPPENED_ITLB_2M            (1u << 14)
 #define HAPPENED_ITLB_1G            (1u << 15)
+#define HAPPENED_LOAD               (1u << 16)
+#define HAPPENED_STORE              (1u << 17)
+#define HAPPENED_LOAD_STORE         (1u << 18)
+#define HAPPENED_L1_LOAD_MISS       (1u << 19)
+#define HAPPENED_L1_STORE_MISS      (1u << 20)
+#define HAPPENED_L2_HIT             (1u << 21)
+#define HAPPENED_L2_MISS            (1u << 22)
 
 #define HAPPENED_ANY_MISPREDICT \
     (HAPPENED_MISPREDICT | HAPPENED_TAKEN_MISPREDICT | \
@@ -120,6 +127,19 @@
 #define HAPPENED_ANY_BRANCH \
     (HAPPENED_BRANCH | HAPPENED_TAKEN | HAPPENED_CONDITIONAL | HAPPENED_FAR | \
      HAPPENED_RETURN | HAPPENED_ANY_MISPREDICT)
+
+#define HAPPENED_ANY_CACHE \
+    (HAPPENED_L1_LOAD_MISS | HAPPENED_L1_STORE_MISS | HAPPENED_L2_HIT | \
+     HAPPENED_L2_MISS)
+#define HAPPENED_ANY_ACCESS \
+    (HAPPENED_LOAD | HAPPENED_STORE | HAPPENED_LOAD_STORE | \
+     HAPPENED_ANY_CACHE)
+
+/* The data caches: 32 KiB and 512 KiB, with eight lines of 64 bytes a set. */
+#define LINE_SHIFT                  6
+#define WAYS                        8
+#define L1_SETS                     64
+#define L2_SETS                     1024
 
 /* The branch predictor. */
 #define JCC_ENTRIES                 4096
@@ -136,6 +156,11 @@ typedef struct CounterRate {
     int8_t per_event;
     uint32_t events;
 } CounterRate;
+
+/* The lines of a set, the one used last first. */
+typedef struct CacheSet {
+    uint64_t line[WAYS];
+} CacheSet;
 
 struct X86PMUState {
     /* Architectural state. */
@@ -154,6 +179,7 @@ struct X86PMUState {
     /* Since the last sync. */
     uint64_t inverse[COUNTERS];         /* events of counters with CTL_INV */
     uint64_t unretired;                 /* trapped instructions */
+    bool load_pending;                  /* see settle_load() */
     int64_t left;                       /* -icount: the rest of the budget */
     uint64_t deadline;                  /* else: instructions to overflow */
 
@@ -172,6 +198,10 @@ struct X86PMUState {
     uint64_t target[TARGET_ENTRIES];
     uint64_t returns[RETURN_ENTRIES];
     uint32_t returns_top;
+
+    /* Nor are the caches: they hold lines of host memory, no data. */
+    CacheSet l1[L1_SETS];
+    CacheSet l2[L2_SETS];
 };
 
 static bool has_global(CPUX86State *env)
@@ -207,6 +237,33 @@ static uint32_t itlb_events(unsigned unit)
            (unit & 0x04 ? HAPPENED_ITLB_1G : 0);
 }
 
+static uint32_t dispatch_events(unsigned unit)
+{
+    return (unit & 0x01 ? HAPPENED_LOAD : 0) |
+           (unit & 0x02 ? HAPPENED_STORE : 0) |
+           (unit & 0x04 ? HAPPENED_LOAD_STORE : 0);
+}
+
+/* Fills of the data cache, by their source: the second level, or memory. */
+static uint32_t refill_events(unsigned unit)
+{
+    return (unit & 0x01 ? HAPPENED_L2_HIT : 0) |
+           (unit & 0x08 ? HAPPENED_L2_MISS : 0);
+}
+
+/* Requests to the second level; instructions have no cache here. */
+static uint32_t l2_request_events(unsigned unit)
+{
+    return (unit & 0x80 ? HAPPENED_L1_LOAD_MISS : 0) |
+           (unit & 0x40 ? HAPPENED_L1_STORE_MISS : 0);
+}
+
+static uint32_t l2_status_events(unsigned unit)
+{
+    return (unit & 0x08 ? HAPPENED_L2_MISS : 0) |
+           (unit & 0x70 ? HAPPENED_L2_HIT : 0);
+}
+
 /* What @ctl counts; nothing for an event that the emulator cannot see. */
 static CounterRate decode_event(uint64_t ctl)
 {
@@ -215,11 +272,26 @@ static CounterRate decode_event(uint64_t ctl)
     CounterRate rate = { .per_event = 1 };
 
     switch (CTL_EVENT(ctl)) {
+    case 0x029:
+        rate.events = dispatch_events(CTL_UNIT(ctl));
+        break;
     case 0x02c:
         rate.events = HAPPENED_INTERRUPT;
         break;
+    case 0x040:
+        rate.events = HAPPENED_LOAD | HAPPENED_STORE | HAPPENED_LOAD_STORE;
+        break;
+    case 0x043:
+        rate.events = refill_events(CTL_UNIT(ctl));
+        break;
     case 0x045:
         rate.events = dtlb_events(CTL_UNIT(ctl));
+        break;
+    case 0x060:
+        rate.events = l2_request_events(CTL_UNIT(ctl));
+        break;
+    case 0x064:
+        rate.events = l2_status_events(CTL_UNIT(ctl));
         break;
     case 0x076:
         rate = cycles;
@@ -435,6 +507,17 @@ static void happen(CPUX86State *env, uint32_t active, uint32_t events)
     }
 }
 
+/* A load that no store to the same place has followed in its instruction. */
+static void settle_load(CPUX86State *env)
+{
+    X86PMUState *pmu = env->pmu;
+
+    if (pmu->load_pending) {
+        pmu->load_pending = false;
+        happen(env, pmu->active, HAPPENED_LOAD);
+    }
+}
+
 static void sync_counters(CPUX86State *env)
 {
     X86PMUState *pmu = env->pmu;
@@ -442,6 +525,7 @@ static void sync_counters(CPUX86State *env)
     uint64_t retired = take_retired(env, cycles);
     uint32_t active;
 
+    settle_load(env);
     if (!pmu->active) {
         pmu->unretired = 0;
         return;
@@ -492,11 +576,15 @@ static void enter_mode(CPUX86State *env)
     if (pmu->lbr_on || (pmu->wanted_in[pmu->mode] & HAPPENED_ANY_BRANCH)) {
         bits |= HF_PMU_BRANCH_MASK;
     }
+    if (pmu->wanted_in[pmu->mode] & HAPPENED_ANY_ACCESS) {
+        bits |= HF_PMU_ACCESS_MASK;
+    }
     if (pmu->active && !icount_enabled()) {
         bits |= HF_PMU_INSN_MASK;
     }
-    env->hflags = (env->hflags & ~(HF_PMU_BRANCH_MASK | HF_PMU_INSN_MASK)) |
-                  bits;
+    env->hflags &= ~(HF_PMU_BRANCH_MASK | HF_PMU_ACCESS_MASK |
+                     HF_PMU_INSN_MASK);
+    env->hflags |= bits;
     schedule_overflow(env);
 }
 
@@ -537,9 +625,11 @@ void x86_pmu_mode_changed(CPUX86State *env)
     }
 }
 
-void x86_pmu_unretire(CPUX86State *env)
+void x86_pmu_unretire(CPUX86State *env, uintptr_t retaddr)
 {
-    env->pmu->unretired++;
+    if (!retaddr || !icount_enabled()) {
+        env->pmu->unretired++;
+    }
 }
 
 void x86_pmu_exec_enter(CPUX86State *env)
@@ -735,6 +825,78 @@ void x86_pmu_interrupted(CPUX86State *env, target_ulong from, bool is_hw)
     }
     if (is_hw && (pmu->wanted_in[pmu->mode] & HAPPENED_INTERRUPT)) {
         happen(env, pmu->active, HAPPENED_INTERRUPT);
+    }
+}
+
+/* --- Memory accesses -------------------------------------------------------- */
+
+/* True if @line was there.  It is the first of its set afterwards.  */
+static bool cache_lookup(CacheSet *set, uint64_t line)
+{
+    int i;
+
+    for (i = 0; i < WAYS - 1 && set->line[i] != line; i++) {
+        continue;
+    }
+    if (set->line[i] == line) {
+        memmove(&set->line[1], &set->line[0], i * sizeof(line));
+        set->line[0] = line;
+        return true;
+    }
+    memmove(&set->line[1], &set->line[0], i * sizeof(line));
+    set->line[0] = line;
+    return false;
+}
+
+/* Where an access is satisfied.  Devices are not cached. */
+static uint32_t cache_access(CPUX86State *env, target_ulong addr, bool store)
+{
+    X86PMUState *pmu = env->pmu;
+    void *host = tlb_vaddr_to_host(env, addr, MMU_DATA_LOAD,
+                                   cpu_mmu_index(env, false));
+    /* A line has one place in host memory, whatever maps it in the guest. */
+    uint64_t line = (uintptr_t)host >> LINE_SHIFT;
+    uint32_t events;
+
+    if (!host || cache_lookup(&pmu->l1[line % L1_SETS], line)) {
+        return 0;
+    }
+    events = store ? HAPPENED_L1_STORE_MISS : HAPPENED_L1_LOAD_MISS;
+    if (cache_lookup(&pmu->l2[line % L2_SETS], line)) {
+        return events | HAPPENED_L2_HIT;
+    }
+    return events | HAPPENED_L2_MISS;
+}
+
+void helper_pmu_access(CPUX86State *env, target_ulong addr, uint32_t type)
+{
+    X86PMUState *pmu = env->pmu;
+    uint32_t events = 0;
+
+    if (!pmu) {
+        return;
+    }
+    if (type == X86_ACCESS_STORE_BACK) {
+        pmu->load_pending = false;
+    } else {
+        settle_load(env);
+        if (pmu->wanted_in[pmu->mode] & HAPPENED_ANY_CACHE) {
+            events = cache_access(env, addr, type != X86_ACCESS_LOAD);
+        }
+    }
+    switch (type) {
+    case X86_ACCESS_LOAD:
+        pmu->load_pending = true;
+        break;
+    case X86_ACCESS_STORE:
+        events |= HAPPENED_STORE;
+        break;
+    default:
+        events |= HAPPENED_LOAD_STORE;
+        break;
+    }
+    if (events) {
+        happen(env, pmu->active, events);
     }
 }
 
