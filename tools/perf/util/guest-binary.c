@@ -14,7 +14,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <linux/kernel.h>
-#include <linux/string.h>
 
 #include "debug.h"
 #include "dso.h"
@@ -38,7 +37,7 @@ static int guest_binary__parse(struct guest_binary *binary, const char *spec)
 {
 	char *at, *end;
 
-	if (strlcpy(binary->name, spec, sizeof(binary->name)) >= sizeof(binary->name))
+	if (snprintf(binary->name, sizeof(binary->name), "%s", spec) >= PATH_MAX)
 		return -ENAMETOOLONG;
 
 	at = strrchr(binary->name, '@');

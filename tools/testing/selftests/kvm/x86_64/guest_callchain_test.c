@@ -345,7 +345,10 @@ static void set_sregs(struct guest *g, struct kvm_vcpu *vcpu)
 
 	set_segment(&sregs.cs, 0xb, g->mode.ring, g->mode.code64);
 	set_segment(&sregs.ss, 0x3, g->mode.ring, false);
-	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss;
+	sregs.ds = sregs.ss;
+	sregs.es = sregs.ss;
+	sregs.fs = sregs.ss;
+	sregs.gs = sregs.ss;
 	sregs.tr = (struct kvm_segment) { .limit = 0x67, .type = 11, .present = 1 };
 	sregs.ldt = (struct kvm_segment) { .unusable = 1 };
 	vcpu_sregs_set(vcpu, &sregs);
@@ -536,29 +539,105 @@ FIXTURE_VARIANT(mode) {
 	struct mode mode;
 };
 
-#define MODE(name, ...)							\
-	FIXTURE_VARIANT_ADD(mode, name) { .mode = { __VA_ARGS__ } }
+FIXTURE_VARIANT_ADD(mode, long_4k_kernel)
+{
+	.mode = { PAGING_64, true, 0, 1 },
+};
 
-MODE(long_4k_kernel,	PAGING_64,	true,	0, 1);
-MODE(long_4k_user,	PAGING_64,	true,	3, 1);
-MODE(long_2m_kernel,	PAGING_64,	true,	0, 2);
-MODE(long_2m_user,	PAGING_64,	true,	3, 2);
-MODE(long_1g_kernel,	PAGING_64,	true,	0, 3);
-MODE(long_1g_user,	PAGING_64,	true,	3, 3);
-MODE(la57_4k_kernel,	PAGING_LA57,	true,	0, 1);
-MODE(la57_4k_user,	PAGING_LA57,	true,	3, 1);
-MODE(la57_2m_user,	PAGING_LA57,	true,	3, 2);
-MODE(compat_4k_user,	PAGING_64,	false,	3, 1);
-MODE(compat_2m_user,	PAGING_64,	false,	3, 2);
-MODE(pae_4k_kernel,	PAGING_PAE,	false,	0, 1);
-MODE(pae_4k_user,	PAGING_PAE,	false,	3, 1);
-MODE(pae_2m_kernel,	PAGING_PAE,	false,	0, 2);
-MODE(pae_2m_user,	PAGING_PAE,	false,	3, 2);
-MODE(two_4k_kernel,	PAGING_32,	false,	0, 1);
-MODE(two_4k_user,	PAGING_32,	false,	3, 1);
-MODE(two_4m_kernel,	PAGING_32,	false,	0, 2);
-MODE(two_4m_user,	PAGING_32,	false,	3, 2);
-MODE(two_4m_pse36,	PAGING_32,	false,	0, 2, HIGH_GPA);
+FIXTURE_VARIANT_ADD(mode, long_4k_user)
+{
+	.mode = { PAGING_64, true, 3, 1 },
+};
+
+FIXTURE_VARIANT_ADD(mode, long_2m_kernel)
+{
+	.mode = { PAGING_64, true, 0, 2 },
+};
+
+FIXTURE_VARIANT_ADD(mode, long_2m_user)
+{
+	.mode = { PAGING_64, true, 3, 2 },
+};
+
+FIXTURE_VARIANT_ADD(mode, long_1g_kernel)
+{
+	.mode = { PAGING_64, true, 0, 3 },
+};
+
+FIXTURE_VARIANT_ADD(mode, long_1g_user)
+{
+	.mode = { PAGING_64, true, 3, 3 },
+};
+
+FIXTURE_VARIANT_ADD(mode, la57_4k_kernel)
+{
+	.mode = { PAGING_LA57, true, 0, 1 },
+};
+
+FIXTURE_VARIANT_ADD(mode, la57_4k_user)
+{
+	.mode = { PAGING_LA57, true, 3, 1 },
+};
+
+FIXTURE_VARIANT_ADD(mode, la57_2m_user)
+{
+	.mode = { PAGING_LA57, true, 3, 2 },
+};
+
+FIXTURE_VARIANT_ADD(mode, compat_4k_user)
+{
+	.mode = { PAGING_64, false, 3, 1 },
+};
+
+FIXTURE_VARIANT_ADD(mode, compat_2m_user)
+{
+	.mode = { PAGING_64, false, 3, 2 },
+};
+
+FIXTURE_VARIANT_ADD(mode, pae_4k_kernel)
+{
+	.mode = { PAGING_PAE, false, 0, 1 },
+};
+
+FIXTURE_VARIANT_ADD(mode, pae_4k_user)
+{
+	.mode = { PAGING_PAE, false, 3, 1 },
+};
+
+FIXTURE_VARIANT_ADD(mode, pae_2m_kernel)
+{
+	.mode = { PAGING_PAE, false, 0, 2 },
+};
+
+FIXTURE_VARIANT_ADD(mode, pae_2m_user)
+{
+	.mode = { PAGING_PAE, false, 3, 2 },
+};
+
+FIXTURE_VARIANT_ADD(mode, two_4k_kernel)
+{
+	.mode = { PAGING_32, false, 0, 1 },
+};
+
+FIXTURE_VARIANT_ADD(mode, two_4k_user)
+{
+	.mode = { PAGING_32, false, 3, 1 },
+};
+
+FIXTURE_VARIANT_ADD(mode, two_4m_kernel)
+{
+	.mode = { PAGING_32, false, 0, 2 },
+};
+
+FIXTURE_VARIANT_ADD(mode, two_4m_user)
+{
+	.mode = { PAGING_32, false, 3, 2 },
+};
+
+FIXTURE_VARIANT_ADD(mode, two_4m_pse36)
+{
+	.mode = { PAGING_32, false, 0, 2, HIGH_GPA },
+};
 
 FIXTURE_SETUP(mode)
 {
@@ -877,9 +956,8 @@ static void *rewrite(void *data)
 {
 	struct rewriter *rewriter = data;
 
-	while (!READ_ONCE(rewriter->stop)) {
+	while (!READ_ONCE(rewriter->stop))
 		run(rewriter->vcpu, &rewriter->regs);
-	}
 	return NULL;
 }
 
