@@ -19,13 +19,15 @@ mv "$dir"/files/* "$dir/"
 rmdir "$dir/files"
 awk -f lab/fold.awk "$dir/samples.txt" > "$dir/folded.txt"
 [ -s "$dir/folded.txt" ] || die "the profile has no sample: see $dir/samples.txt"
-perl "$flamegraph" --title "The guest, seen from its host" --hash \
+perl "$flamegraph" --title "The guest, seen from its host" --color=java --hash \
 	< "$dir/folded.txt" > "$dir/flame.svg"
 
 cat <<END
 
   $dir/host-report.txt	the report above
   $dir/host.perf.data	the profile; look into it with
-	$BUILD/perf/perf kvm --guest --guestkallsyms=$dir/guest.kallsyms report -i $dir/host.perf.data
-  $dir/flame.svg	the guest as a flame graph, for a browser
+	$BUILD/perf/perf kvm --guest --guestkallsyms=$dir/guest.kallsyms \\
+		--guestbinary=$BUILD/workloads/callgraph report -i $dir/host.perf.data
+  $dir/flame.svg	the same as a flame graph, for a browser: the guest's kernel is
+	yellow, its user space green, the host red
 END

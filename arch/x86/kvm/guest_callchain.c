@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The call chain of a guest, for a sample that perf takes while it runs.
+ *
+ * This follows frame pointers. All that it reads is the guest's to choose, so
+ * a frame must be credible before it counts: on the stack that is in use, above
+ * the one before and not far from it. Where that ends, so does the chain.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kvm_host.h>
+#include <linux/perf_event.h>
+#include <linux/sizes.h>
+
+#include "kvm_cache_regs.h"
+#include "mmu/guest_peek.h"
+#include "x86.h"
+
+/*
+ * The longest frame that is believed. A kernel's is within its stack, and no
+ * kernel's stack is larger; in user space there may be arrays in it.
+ */
+#define MAX_KERNEL_FRAME	SZ_32K
+#define MAX_USER_FRAME		SZ_1M
+
+/*
+ * How many pages of stack to look up for a sample. To look one up costs like
+ * some ten frames in a page that is known: a guest that puts each of its frames
+ * into another page shall not make the host's samples cost more by an order.
+ */
+#define MAX_STACK_PAGES		16
+
+struct guest_unwind {
+	struct kvm_guest_peek peek;
+	bool is_64bit;
+	unsigned int word;
+	unsigned long max_frame;
+	unsigned long last;	/* where the last possible frame is */
+	unsigned long ip;
+	unsigned long sp;	/* the next frame is here or above */
+	unsigned long fp;	/* where it is, according to the last one */
+	unsigned long cs_base;
+	unsigned long ss_base;
+};
+
+static unsigned long guest_segment_base(struct kvm_vcpu *vcpu, int seg)
+{
+	return kvm_x86_call(get_segment_base)(vcpu, seg);
+}
+
+static bool guest_unwind_init(struct guest_unwind *unwind, struct kvm_vcpu *vcpu)
+{
+	int cs_db, cs_l;
+
+	/* 16-bit code has frames of its own kind */
+	kvm_x86_call(get_cs_db_l_bits)(vcpu, &cs_db, &cs_l);
+	unwind->is_64bit = is_long_mode(vcpu) && cs_l;
+	if ((!unwind->is_64bit && !cs_db) ||
+	    (kvm_x86_call(get_rflags)(vcpu) & X86_EFLAGS_VM))
+		return false;
+
+	unwind->word = unwind->is_64bit ? sizeof(u64) : sizeof(u32);
+	unwind->last = (unwind->is_64bit ? U64_MAX : U32_MAX) - 2 * unwind->word + 1;
+	unwind->ip = kvm_rip_read(vcpu);
+	unwind->sp = kvm_rsp_read(vcpu);
+	unwind->fp = kvm_rbp_read(vcpu);
+	if (unwind->is_64bit)
+		return true;
+
+	unwind->cs_base = guest_segment_base(vcpu, VCPU_SREG_CS);
+	unwind->ss_base = guest_segment_base(vcpu, VCPU_SREG_SS);
+	unwind->sp = (u32)(unwind->sp + unwind->ss_base);
+	unwind->fp = (u32)(unwind->fp + unwind->ss_base);
+	return true;
+}
+
+static bool is_credible_frame(struct guest_unwind *unwind)
+{
+	return IS_ALIGNED(unwind->fp, unwind->word) &&
+	       unwind->fp >= unwind->sp && unwind->fp <= unwind->last &&
+	       unwind->fp - unwind->sp <= unwind->max_frame;
+}
+
+/* Code of either mode stays in its half of the 64-bit address space. */
+static bool is_credible_return(struct guest_unwind *unwind, unsigned long ip)
+{
+	if (!ip)
+		return false;
+
+	return !unwind->is_64bit ||
+	       (!is_noncanonical_address(ip, unwind->peek.vcpu, 0) &&
+		(long)(ip ^ unwind->ip) >= 0);
+}
+
+/* A frame is the caller's frame pointer, and above it the return address. */
+static bool guest_unwind_next(struct guest_unwind *unwind, unsigned long *ip)
+{
+	union {
+		u64 l[2];
+		u32 s[2];
+	} frame;
+
+	if (!is_credible_frame(unwind) ||
+	    !kvm_guest_peek(&unwind->peek, unwind->fp, &frame, 2 * unwind->word))
+		return false;
+
+	unwind->sp = unwind->fp + 2 * unwind->word;
+	if (unwind->is_64bit) {
+		unwind->fp = frame.l[0];
+		*ip = frame.l[1];
+	} else {
+		unwind->fp = (u32)(frame.s[0] + unwind->ss_base);
+		*ip = (u32)(frame.s[1] + unwind->cs_base);
+	}
+	return is_credible_return(unwind, *ip);
+}
+
+/*
+ * The callers of the function that @vcpu was in when it was interrupted. There
+ * are none if the guest cannot be read.
+ */
+void kvm_arch_vcpu_callchain(struct kvm_vcpu *vcpu,
+			     struct perf_callchain_entry_ctx *entry)
+{
+	bool user = !kvm_arch_vcpu_in_kernel(vcpu);
+	struct guest_unwind unwind = {
+		.max_frame = user ? MAX_USER_FRAME : MAX_KERNEL_FRAME,
+	};
+	unsigned long ip;
+
+	if (!kvm_guest_peek_start(&unwind.peek, vcpu, user, MAX_STACK_PAGES))
+		return;
+
+	if (guest_unwind_init(&unwind, vcpu)) {
+		while (guest_unwind_next(&unwind, &ip) &&
+		       !perf_callchain_store(entry, ip))
+			;
+	}
+	kvm_guest_peek_end(&unwind.peek);
+}

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Read-only, NMI-safe reads of guest virtual memory.
+ *
+ * KVM's own walkers of guest page tables act for the guest: they set accessed
+ * and dirty bits, queue faults and fault pages in. A profiler's peek at a stack
+ * may do none of that, so this is a walker of its own. It shares with them what
+ * KVM knows of the guest's paging mode and of the bits reserved in it.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kvm_host.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/pgtable.h>
+#include <linux/uaccess.h>
+
+#include "mmu.h"
+#include "mmu_internal.h"
+#include "smm.h"
+#include "spte.h"
+#include "x86.h"
+#include "guest_peek.h"
+
+#define GPTE32_LEVEL_BITS	10
+#define GPTE64_LEVEL_BITS	9
+
+/* Bits 16:13 of a 4M page's entry are bits 35:32 of its address. */
+#define GPTE32_PSE36_MASK	GENMASK_ULL(16, 13)
+#define GPTE32_PSE36_SHIFT	(32 - 13)
+
+/*
+ * A page of the host is fit to be read if user space may read it through the
+ * entry that maps it, as the guest may then, and if it is ordinary memory. The
+ * special bit marks what has been mapped without regard to struct page (among
+ * it the BARs of assigned devices), ZONE_DEVICE the devices that do have one.
+ */
+static bool peek_page_set(struct kvm_peek_page *page, const void *entryp,
+			  unsigned long entry, unsigned long pfn)
+{
+	const unsigned long mask = _PAGE_PRESENT | _PAGE_USER | _PAGE_SPECIAL |
+				   _PAGE_DEVMAP;
+
+	if ((entry & mask) != (_PAGE_PRESENT | _PAGE_USER))
+		return false;
+
+	if (!pfn_valid(pfn) || is_zone_device_page(pfn_to_page(pfn)) ||
+	    PageHWPoison(pfn_to_page(pfn)))
+		return false;
+
+	page->kva = pfn_to_kaddr(pfn);
+	page->entryp = entryp;
+	page->entry = entry;
+	return true;
+}
+
+/*
+ * Look @hva up in the host's page tables, as lockless GUP does: with IRQs off,
+ * no page table can be freed below this walk. Unlike GUP, take no reference to
+ * the page: to drop the last one is not for NMI context. peek_page_read() tells
+ * whether the page has remained mapped instead.
+ */
+static bool peek_hva(struct mm_struct *mm, unsigned long hva,
+		     struct kvm_peek_page *page)
+{
+	unsigned long pfn_in_table = hva >> PAGE_SHIFT;
+	pgd_t pgd;
+	p4d_t p4d;
+	pud_t *pudp, pud;
+	pmd_t *pmdp, pmd;
+	pte_t *ptep, pte;
+
+	pgd = READ_ONCE(*pgd_offset(mm, hva));
+	if (pgd_none(pgd))
+		return false;
+
+	p4d = READ_ONCE(*p4d_offset_lockless(pgd_offset(mm, hva), pgd, hva));
+	if (!p4d_present(p4d))
+		return false;
+
+	pudp = pud_offset(&p4d, hva);
+	pud = READ_ONCE(*pudp);
+	if (!pud_present(pud))
+		return false;
+	if (pud_leaf(pud))
+		return peek_page_set(page, pudp, pud_val(pud), pud_pfn(pud) +
+				     pfn_in_table % (PUD_SIZE / PAGE_SIZE));
+
+	pmdp = pmd_offset(&pud, hva);
+	pmd = READ_ONCE(*pmdp);
+	if (!pmd_present(pmd))
+		return false;
+	if (pmd_leaf(pmd))
+		return peek_page_set(page, pmdp, pmd_val(pmd), pmd_pfn(pmd) +
+				     pfn_in_table % (PMD_SIZE / PAGE_SIZE));
+
+	ptep = pte_offset_kernel(&pmd, hva);
+	pte = READ_ONCE(*ptep);
+	return peek_page_set(page, ptep, pte_val(pte), pte_pfn(pte));
+}
+
+/*
+ * Find the page of guest physical memory that is @gfn. Slots that are gone,
+ * KVM's own, and those with memory that is private to the guest are no match.
+ */
+static bool peek_gfn(struct kvm_guest_peek *peek, gfn_t gfn,
+		     struct kvm_peek_page *page)
+{
+	struct kvm_memory_slot *slot = __gfn_to_memslot(peek->slots, gfn);
+
+	if (!kvm_is_visible_memslot(slot) || kvm_slot_can_be_private(slot))
+		return false;
+
+	return peek_hva(peek->vcpu->kvm->mm, __gfn_to_hva_memslot(slot, gfn), page);
+}
+
+/*
+ * Copy from the kernel's own mapping of the page: it is there whatever PKRU and
+ * CR3 say in an NMI, it is never a device, and if there is a hole in it (say,
+ * for memfd_secret) the copy fails. Then check that the page is still mapped
+ * where it was found, i.e. that nobody can have been given it meanwhile.
+ */
+static bool peek_page_read(const struct kvm_peek_page *page, unsigned int offset,
+			   void *dst, unsigned int len)
+{
+	unsigned long changed;
+
+	if (copy_from_kernel_nofault(dst, page->kva + offset, len))
+		return false;
+
+	/* The copy comes before the check, as unmapping comes before freeing. */
+	smp_rmb();
+	changed = READ_ONCE(*page->entryp) ^ page->entry;
+
+	return !(changed & ~(_PAGE_ACCESSED | _PAGE_DIRTY));
+}
+
+static bool peek_gpte(struct kvm_guest_peek *peek, gpa_t gpa, unsigned int size,
+		      u64 *gpte)
+{
+	struct kvm_peek_page page;
+
+	*gpte = 0;
+	return peek_gfn(peek, gpa_to_gfn(gpa), &page) &&
+	       peek_page_read(&page, offset_in_page(gpa), gpte, size);
+}
+
+static bool is_pdpte(struct kvm_mmu *mmu, int level)
+{
+	return level == PT32E_ROOT_LEVEL &&
+	       mmu->cpu_role.base.level == PT32E_ROOT_LEVEL;
+}
+
+static bool is_usable_gpte(struct kvm_mmu *mmu, u64 gpte, int level)
+{
+	struct rsvd_bits_validate *rsvd = &mmu->guest_rsvd_check;
+
+	if (!(gpte & PT_PRESENT_MASK))
+		return false;
+
+	/* What is the page size bit elsewhere is a reserved one in a PDPTE. */
+	if (is_pdpte(mmu, level))
+		return !(gpte & rsvd->rsvd_bits_mask[0][level - 1]);
+
+	return !__is_rsvd_bits_set(rsvd, gpte, level);
+}
+
+static bool is_leaf_gpte(struct kvm_mmu *mmu, u64 gpte, int level)
+{
+	if (level == PG_LEVEL_4K)
+		return true;
+
+	if (mmu->cpu_role.base.has_4_byte_gpte && !mmu->cpu_role.ext.cr4_pse)
+		return false;
+
+	return !is_pdpte(mmu, level) && (gpte & PT_PAGE_SIZE_MASK);
+}
+
+static gpa_t guest_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu)
+{
+	switch (mmu->cpu_role.base.level) {
+	case PT32_ROOT_LEVEL:
+		return kvm_read_cr3(vcpu) & GENMASK_ULL(31, 12);
+	case PT32E_ROOT_LEVEL:
+		return kvm_read_cr3(vcpu) & GENMASK_ULL(31, 5);
+	default:
+		return kvm_read_cr3(vcpu) & __PT_BASE_ADDR_MASK;
+	}
+}
+
+/*
+ * Walk the guest's page tables as they are in its memory; for PAE this includes
+ * the PDPTEs, as those that the CPU holds cannot be had without sleeping.
+ */
+static bool peek_walk(struct kvm_guest_peek *peek, gva_t gva, gfn_t *gfn)
+{
+	struct kvm_mmu *mmu = peek->vcpu->arch.walk_mmu;
+	bool small = mmu->cpu_role.base.has_4_byte_gpte;
+	int bits = small ? GPTE32_LEVEL_BITS : GPTE64_LEVEL_BITS;
+	unsigned int size = small ? sizeof(u32) : sizeof(u64);
+	gpa_t gpa = guest_root(peek->vcpu, mmu);
+	int level = mmu->cpu_role.base.level;
+	bool user = true;
+	u64 gpte;
+
+	for (;; level--) {
+		gpa += __PT_INDEX(gva, level, bits) * size;
+		if (!peek_gpte(peek, gpa, size, &gpte) ||
+		    !is_usable_gpte(mmu, gpte, level))
+			return false;
+
+		if (!is_pdpte(mmu, level))
+			user &= !!(gpte & PT_USER_MASK);
+		if (is_leaf_gpte(mmu, gpte, level))
+			break;
+		gpa = gpte & __PT_BASE_ADDR_MASK;
+	}
+
+	if (user != peek->user)
+		return false;
+
+	gpa = gpte & __PT_LVL_ADDR_MASK(__PT_BASE_ADDR_MASK, level, bits);
+	gpa |= gva & __PT_LVL_OFFSET_MASK(__PT_BASE_ADDR_MASK, level, bits);
+	if (small && level > PG_LEVEL_4K)
+		gpa |= (gpte & GPTE32_PSE36_MASK) << GPTE32_PSE36_SHIFT;
+
+	*gfn = gpa_to_gfn(gpa);
+	return true;
+}
+
+static bool peek_translate(struct kvm_guest_peek *peek, gva_t gva)
+{
+	gfn_t gfn;
+
+	if (peek->page.kva && peek->gva == gva)
+		return true;
+
+	peek->page.kva = NULL;
+	if (!peek->translations_left)
+		return false;
+
+	peek->translations_left--;
+	if (!peek_walk(peek, gva, &gfn) || !peek_gfn(peek, gfn, &peek->page))
+		return false;
+
+	peek->gva = gva;
+	return true;
+}
+
+/*
+ * Is there a stack to be read, and its address to be had from the registers?
+ * Not where the guest hides either from the host, in SMM, which has memory of
+ * its own, or in nested guests, whose tables hold addresses that need another
+ * walk. With paging off there is but firmware and boot code to see.
+ */
+static bool is_guest_readable(struct kvm_vcpu *vcpu)
+{
+	return !vcpu->arch.guest_state_protected &&
+	       !kvm_arch_has_private_mem(vcpu->kvm) &&
+	       !kvm_x86_call(has_encrypted_memory)(vcpu->kvm) &&
+	       !is_guest_mode(vcpu) && !is_smm(vcpu) && is_paging(vcpu);
+}
+
+/**
+ * kvm_guest_peek_start - get ready to read virtual memory of the running guest
+ * @peek:	the reader's state, to be ended by kvm_guest_peek_end()
+ * @vcpu:	the vCPU that this CPU has run until now
+ * @user:	read user pages only; if false, supervisor pages only
+ * @max_translations: how many pages may be looked up, which bounds the work
+ *
+ * IRQs are off until the end, even in a caller that had them on. Returns false,
+ * with nothing to end, if this guest's memory cannot be read.
+ */
+bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
+			  bool user, unsigned int max_translations)
+{
+	if (!is_guest_readable(vcpu))
+		return false;
+
+	local_irq_save(peek->irqflags);
+
+	/*
+	 * A vCPU in guest mode is no SRCU reader, so become one. The plain lock
+	 * is a per-CPU increment, which an NMI may do amidst another on x86;
+	 * what the wrapper adds to it is checks that do not know this. For the
+	 * same reason lockdep cannot see that the lock is held and memslots may
+	 * be dereferenced.
+	 */
+	peek->srcu_idx = __srcu_read_lock(&vcpu->kvm->srcu);
+	peek->slots = rcu_dereference_raw(vcpu->kvm->memslots[0]);
+
+	peek->vcpu = vcpu;
+	peek->user = user;
+	peek->translations_left = max_translations;
+	peek->page.kva = NULL;
+	return true;
+}
+
+/**
+ * kvm_guest_peek - read virtual memory of the running guest
+ * @peek:	the reader's state
+ * @gva:	the linear address; it may be anything
+ * @dst:	where to
+ * @len:	how much
+ *
+ * Returns false if any of it cannot be read.
+ */
+bool kvm_guest_peek(struct kvm_guest_peek *peek, gva_t gva, void *dst,
+		    unsigned int len)
+{
+	struct kvm_mmu *mmu = peek->vcpu->arch.walk_mmu;
+	unsigned int n;
+
+	for (; len; gva += n, dst += n, len -= n) {
+		if (mmu->cpu_role.base.level < PT64_ROOT_4LEVEL)
+			gva = (u32)gva;
+		else if (is_noncanonical_address(gva, peek->vcpu, 0))
+			return false;
+
+		n = min_t(unsigned int, len, PAGE_SIZE - offset_in_page(gva));
+		if (!peek_translate(peek, gva & PAGE_MASK) ||
+		    !peek_page_read(&peek->page, offset_in_page(gva), dst, n))
+			return false;
+	}
+	return true;
+}
+
+void kvm_guest_peek_end(struct kvm_guest_peek *peek)
+{
+	__srcu_read_unlock(&peek->vcpu->kvm->srcu, peek->srcu_idx);
+	local_irq_restore(peek->irqflags);
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A CPU-bound workload with a call chain of a known depth: main, and DEPTH
+ * times down(), the last of which spins. It is linked to other addresses than
+ * the other programs are, so that what runs can be told by the address.
+ *
+ *	recurse [DEPTH [ROUNDS]]	(10, 1000: some 100 million instructions)
+ */
+#include <stdlib.h>
+
+#define ROUND	50000
+
+/* Naming the stack pointer as an operand makes even a leaf set up its frame. */
+register unsigned long stack_pointer asm("rsp");
+
+static __attribute__((noinline)) void down(unsigned long depth)
+{
+	unsigned long n = ROUND;
+
+	if (depth > 1) {
+		down(depth - 1);
+		/* so that this is no tail call */
+		asm volatile("" : "+r" (stack_pointer));
+		return;
+	}
+	asm volatile("1: dec %0\n\t"
+		     "jnz 1b" : "+r" (n), "+r" (stack_pointer));
+}
+
+int main(int argc, char **argv)
+{
+	unsigned long depth = argc > 1 ? strtoul(argv[1], NULL, 0) : 10;
+	unsigned long rounds = argc > 2 ? strtoul(argv[2], NULL, 0) : 1000;
+
+	while (rounds--)
+		down(depth);
+	return 0;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef __PERF_GUEST_OPTIONS_H
+#define __PERF_GUEST_OPTIONS_H
+
+#include <stdbool.h>
+
+struct option;
+
+extern const struct option guest_options[];
+
+bool guest_options__given(void);
+
+#endif /* __PERF_GUEST_OPTIONS_H */

@@ -1,0 +1,287 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Profile a guest from its host with "perf kvm --guest record -g", sampling by
+# cpu-clock so that no PMU is needed, and check the call chains:
+#
+#  - of a program with a known call tree: each is a path of it, and all but a
+#    few are complete to main;
+#  - of a program that lives in the kernel: they are in the guest kernel's text,
+#    and end where it was entered;
+#  - of two programs at once, in each other's way on one vCPU: none has frames
+#    of the other;
+#  - as perf's other commands show them, and if they are not told of the guest.
+#
+# Needs CONFIG_KVM_GUEST_CALLCHAIN in the host, and CONFIG_FRAME_POINTER in the
+# guest.
+#
+# Environment:
+#  GUEST_LIB		a shell library, as guest_profile.sh has it; a program may
+#			be several with a plus sign between, to be run at once
+#  GUEST_PROGRAMS	a directory that has the guest's programs callgraph and
+#			recurse
+#
+# shellcheck disable=SC2086
+
+DIR=$(dirname "$(readlink -f "$0")")
+. "$DIR/../kselftest/ktap_helpers.sh"
+
+ktap_print_header
+if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_PROGRAMS/recurse" ]; then
+	ktap_skip_all "GUEST_LIB and GUEST_PROGRAMS name no guest to profile"
+	exit "$KSFT_SKIP"
+fi
+. "$GUEST_LIB"
+
+data=$(mktemp -d)
+trap 'rm -r "$data"' EXIT
+depth=20
+
+# record NAME PROGRAM[,ARG]...: profile the guest while it runs this
+record()
+{
+	guest_start workload "$2" &&
+	guest_expect ready &&
+	perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
+		record -q -g -a -e cpu-clock -c 97001 -o "$data/$1" -- \
+		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
+	guest_wait &&
+	cp "$GUEST_DIR/kallsyms" "$data/kallsyms"
+}
+
+# Make a line of each sample of "perf script -F misc,ip,sym" that was taken in
+# the guest: user or kernel, then the chain from the inside to the outside, as
+# names or else addresses.
+#
+# "perf script" prints the mode of a sample by the bits it shares with others.
+fold()
+{
+	awk -v RS= -v FS='\n' '
+		{ split($1, header, " ") }
+		header[1] == "G"	{ line = "kernel" }
+		header[1] == "KGg"	{ line = "user" }
+		header[1] != "G" && header[1] != "KGg" { next }
+		{
+			for (i = 2; i <= NF; i++) {
+				split($i, frame, " ")
+				line = line " " (frame[2] == "[unknown]" ? "0x" frame[1] : frame[2])
+			}
+			print line
+		}'
+}
+
+# chains NAME [PROGRAM]: the chains of a recording, with symbols of the guest's
+# kernel and of one program
+chains()
+{
+	perf script -F misc,ip,sym --guestkallsyms="$data/kallsyms" \
+		${2:+--guestbinary="$GUEST_PROGRAMS/$2"} -i "$data/$1" | fold
+}
+
+# share FILE MIN OF CONDITION: of the lines of FILE that are OF, and there are
+# enough of them, at least MIN per cent are CONDITION (both extended regular
+# expressions); those that are not are shown
+share()
+{
+	awk -v min="$2" -v of="$3" -v condition="$4" '
+		$0 !~ of	{ next }
+		{ all++ }
+		$0 ~ condition	{ n++; next }
+		{ others[$0]++ }
+		END {
+			percent = all ? 100 * n / all : 0
+			printf "# %d of %d samples, %.2f %%; want %d %%\n",
+				n, all, percent, min
+			for (other in others)
+				printf "# %d: %s\n", others[other], other
+			exit !(all >= 300 && percent >= min)
+		}' "$data/$1"
+}
+
+tree='^user (qux|bar|foo|main) '
+
+recorded_callgraph()
+{
+	record callgraph callgraph,1000 && chains callgraph callgraph > "$data/callgraph.txt"
+}
+
+# main is called by the C library, which has no frame pointers: at most its IP
+# is seen.
+complete_to_main()
+{
+	share callgraph.txt 99 "$tree" \
+		'^user (((qux )?bar )?foo )?main( __libc_start_call_main| 0x[0-9a-f]+)?$'
+}
+
+# What may be missing is one caller: that of a function which has not set up its
+# frame yet, or has left it already, at its first or last instruction.
+path_of_the_tree()
+{
+	share callgraph.txt 100 "$tree" \
+		'^user (qux )?(bar )?(foo )?(main)?( __libc_start_call_main| 0x[0-9a-f]+)?$'
+}
+
+recorded_pingpong()
+{
+	record pingpong pingpong,10000 && chains pingpong > "$data/pingpong.txt"
+}
+
+# Chains of interrupts, exceptions and kernel threads end elsewhere.
+ends_at_syscall_entry()
+{
+	share pingpong.txt 99 '^kernel .* (ksys_(read|write)|__x64_sys_[a-z0-9_]+)( |$)' \
+		' entry_SYSCALL_64_after_hwframe$'
+}
+
+has_callers()
+{
+	share pingpong.txt 95 '^kernel ' '^kernel [^ ]+ [^ ]'
+}
+
+text_symbol()
+{
+	sed -n "s/^\([0-9a-f]*\) [tT] $1\$/\1/p" "$data/kallsyms"
+}
+
+# Addresses are compared as strings of one width, which every awk can.
+in_kernel_text()
+{
+	perf script -F misc,ip,sym -i "$data/pingpong" | fold |
+		awk -v start="0x$(text_symbol _stext)" -v end="0x$(text_symbol _etext)" '
+			$1 != "kernel" { next }
+			{
+				for (i = 2; i <= NF; i++) {
+					frames++
+					if ($i < start || $i >= end) {
+						print "# not in " start ".." end ": " $0
+						bad = 1
+					}
+				}
+			}
+			END {
+				print "# " frames + 0 " frames"
+				exit !(frames >= 5000 && !bad)
+			}'
+}
+
+recorded_both()
+{
+	record both "callgraph,1000+recurse,$depth,1000" &&
+	chains both callgraph > "$data/both-callgraph.txt" &&
+	chains both recurse > "$data/both-recurse.txt"
+}
+
+both_callgraph()
+{
+	share both-callgraph.txt 99 "$tree" \
+		'^user (((qux )?bar )?foo )?main( __libc_start_call_main| 0x[0-9a-f]+)?$'
+}
+
+both_recurse()
+{
+	share both-recurse.txt 99 '^user down ' \
+		"^user (down ){$depth}main( __libc_start_call_main| 0x[0-9a-f]+)?\$"
+}
+
+# The one is linked below 0x10000000, the other above.
+both_apart()
+{
+	share both-recurse.txt 100 '^user (down|main) ' '^user( down| main| __[^ ]*| 0x1[0-9a-f]{7})+$' &&
+	share both-callgraph.txt 100 "$tree" '^user( qux| bar| foo| main| __[^ ]*| 0x[0-9a-f]{6})+$'
+}
+
+# report NAME ARG...: what "perf kvm report" says, with one column for itself
+report()
+{
+	perf kvm --guest --guestkallsyms="$data/kallsyms" \
+		--guestbinary="$GUEST_PROGRAMS/callgraph" report -i "$data/callgraph" \
+		--stdio --stdio-color never -q --sort sym --percent-limit 5 "$@"
+}
+
+# all that callgraph does is done by main or what it calls
+report_children()
+{
+	report --children -g none > "$data/report"
+	sed 's/^/# /' "$data/report"
+	awk '$NF == "main" && $1 + 0 >= 90 { found = 1 } END { exit !found }' "$data/report"
+}
+
+# with -g caller the outermost comes first, with callee the innermost
+report_graph()
+{
+	report --no-children -g "$1,0.5,$2" | tr -d '|\-' > "$data/report"
+	awk -v order="$3" '
+		BEGIN { n = split(order, want, " "); i = 1 }
+		$NF == want[i] && i <= n { i++ }
+		END { exit i <= n }' "$data/report" ||
+		{ sed 's/^/# /' "$data/report"; return 1; }
+}
+
+report_caller()
+{
+	report_graph graph caller "main foo bar qux"
+}
+
+report_callee()
+{
+	report_graph graph callee "qux bar foo main"
+}
+
+report_flat()
+{
+	report_graph flat callee "qux bar foo main"
+}
+
+report_fractal()
+{
+	report_graph fractal callee "qux bar foo main"
+}
+
+to_json()
+{
+	perf data convert --to-json "$data/json" -i "$data/callgraph" \
+		--guestkallsyms="$data/kallsyms" \
+		--guestbinary="$GUEST_PROGRAMS/callgraph" &&
+	grep '"symbol"' "$data/json" | tr -d '", ' | cut -d: -f2 |
+		awk 'last == "qux" && $0 == "bar" { n++ }
+		     { last = $0 }
+		     END { print "# " n + 0 " calls of qux by bar"; exit n < 200 }'
+}
+
+injected()
+{
+	perf inject -b -i "$data/callgraph" -o "$data/injected" &&
+	chains injected callgraph > "$data/injected.txt" &&
+	cmp "$data/callgraph.txt" "$data/injected.txt"
+}
+
+# Guests are not asked for: addresses, and none of the host's symbols.
+untold()
+{
+	perf script -F misc,ip,sym -i "$data/callgraph" > "$data/untold" &&
+	fold < "$data/untold" > "$data/untold.txt" &&
+	share untold.txt 100 '^(user|kernel) ' '^(user|kernel)( 0x[0-9a-f]+)+$' &&
+	perf script -F misc,ip,sym -i "$data/pingpong" > /dev/null
+}
+
+ktap_set_plan 19
+ktap_test_result "callgraph: recorded" recorded_callgraph
+ktap_test_result "callgraph: chains are complete to main" complete_to_main
+ktap_test_result "callgraph: chains are paths of the call tree" path_of_the_tree
+ktap_test_result "callgraph: report --children" report_children
+ktap_test_result "callgraph: report -g caller" report_caller
+ktap_test_result "callgraph: report -g callee" report_callee
+ktap_test_result "callgraph: report -g flat" report_flat
+ktap_test_result "callgraph: report -g fractal" report_fractal
+ktap_test_result "callgraph: data convert --to-json" to_json
+ktap_test_result "callgraph: inject" injected
+ktap_test_result "pingpong: recorded" recorded_pingpong
+ktap_test_result "pingpong: kernel chains have callers" has_callers
+ktap_test_result "pingpong: kernel chains end at the system call's entry" ends_at_syscall_entry
+ktap_test_result "pingpong: frames are in the guest kernel's text" in_kernel_text
+ktap_test_result "both: recorded" recorded_both
+ktap_test_result "both: chains of callgraph are complete" both_callgraph
+ktap_test_result "both: chains of recurse are complete" both_recurse
+ktap_test_result "both: chains do not mix" both_apart
+ktap_test_result "no guest named: addresses only" untold
+ktap_finished
