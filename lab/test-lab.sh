@@ -57,7 +57,7 @@ dry_run()
 	local name
 
 	name=test-lab-$((nr + 1))
-	DRYRUN=1 lab/boot.sh "$name" hello | grep -q -- "-kernel .*-- hello" &&
+	DRYRUN=1 lab/boot.sh "$name" hello | grep -q "qemu-system-x86_64 .*hello" &&
 		[ ! -e "$OUT/$name/console.log" ]
 }
 

@@ -134,7 +134,8 @@ open_debian()
 	rm -rf "$apt"
 	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/parts"
 	codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-	debian_sources "^(${codename:-stable}|stable|oldstable|testing|unstable|sid|trixie|bookworm)([-/ ]|\$)"
+	# of backports and other suites the patches know nothing
+	debian_sources "^(${codename:-stable}|stable|oldstable)(-updates|-security)?( |\$)"
 	for codename in list sources; do
 		if [ -s "$apt/src.$codename" ]; then
 			mv "$apt/src.$codename" "$apt/parts/debian.$codename"
@@ -403,6 +404,7 @@ if [ "$(cat "$out/key" 2>/dev/null)" = "$key" ] && [ -x "$out/bin/qemu-system-x8
 fi
 rm -f "$out/key"
 if [ -f "$cache/complete" ]; then
+	rm -rf "$apt"
 	say "from the cache ($cache)"
 	mkdir -p "$out/bin" "$out/share"
 	cp -r --remove-destination "$cache/bin" "$cache/share" "$out/"

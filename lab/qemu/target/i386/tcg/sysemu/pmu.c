@@ -21,8 +21,9 @@
  * only while a counter needs it, and an overflow is noticed at the end of the
  * translation block.
  *
- * Branches are counted by a helper which translated code calls only while
- * hflags says that a counter or the LBR wants it; TLB fills where they occur.
+ * Branches and accesses to memory are counted by helpers which translated code
+ * calls only while hflags says that a counter or the LBR wants it; TLB fills
+ * where they occur.
  * See docs/system/i386/pmu.rst for what is counted and what is a model.
  */
 
@@ -220,7 +221,7 @@ static bool has_freeze(CPUX86State *env)
            CPUID_8000_0022_EAX_LBR_PMC_FREEZE;
 }
 
-/* --- The events ---------------------------------------------------------- */
+/* --- The events --------------------------------------------------------- */
 
 static uint32_t dtlb_events(unsigned unit)
 {
@@ -378,7 +379,7 @@ static bool counts_in_mode(CPUX86State *env, int i, unsigned mode)
     return who == (mode & X86_PMU_MODE_GUEST ? CTL_GUEST_ONLY : CTL_HOST_ONLY);
 }
 
-/* --- Instructions executed since the last sync ---------------------------- */
+/* --- Instructions executed since the last sync -------------------------- */
 
 static int64_t budget_left(CPUState *cs)
 {
@@ -446,7 +447,7 @@ static void limit_run(CPUX86State *env, uint64_t dist)
     pmu->left -= excess;
 }
 
-/* --- Counting --------------------------------------------------------------- */
+/* --- Counting ----------------------------------------------------------- */
 
 static void overflow(CPUX86State *env, int i)
 {
@@ -667,7 +668,7 @@ void helper_pmu_check_overflow(CPUX86State *env)
     }
 }
 
-/* --- Branches ------------------------------------------------------------------ */
+/* --- Branches ----------------------------------------------------------- */
 
 static unsigned predictor_index(target_ulong eip, unsigned entries)
 {
@@ -828,7 +829,7 @@ void x86_pmu_interrupted(CPUX86State *env, target_ulong from, bool is_hw)
     }
 }
 
-/* --- Memory accesses -------------------------------------------------------- */
+/* --- Memory accesses ---------------------------------------------------- */
 
 /* True if @line was there.  It is the first of its set afterwards.  */
 static bool cache_lookup(CacheSet *set, uint64_t line)
@@ -900,7 +901,7 @@ void helper_pmu_access(CPUX86State *env, target_ulong addr, uint32_t type)
     }
 }
 
-/* --- TLB misses ---------------------------------------------------------------- */
+/* --- TLB misses --------------------------------------------------------- */
 
 void x86_pmu_tlb_fill(CPUX86State *env, MMUAccessType access_type,
                       uint64_t page_size)
@@ -920,7 +921,7 @@ void x86_pmu_tlb_fill(CPUX86State *env, MMUAccessType access_type,
     }
 }
 
-/* --- Registers ------------------------------------------------------------------- */
+/* --- Registers ---------------------------------------------------------- */
 
 /* The counter whose control (*ctl) or count register @msr is, or -1. */
 static int counter_of_msr(uint32_t msr, bool *ctl)
@@ -1104,7 +1105,7 @@ bool x86_pmu_rdpmc(CPUX86State *env, uint32_t index, uint64_t *val)
     return true;
 }
 
-/* --- Life cycle ---------------------------------------------------------------------- */
+/* --- Life cycle --------------------------------------------------------- */
 
 void x86_pmu_realize(X86CPU *cpu)
 {
