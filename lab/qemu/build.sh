@@ -17,7 +17,7 @@
 set -euo pipefail
 
 readonly ROMS="kvmvapic.bin linuxboot_dma.bin pvh.bin"
-readonly NEED_MB=1500
+readonly NEED_MB=800
 
 die()
 {

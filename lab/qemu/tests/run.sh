@@ -56,7 +56,7 @@ emulator()
 # save the machine once it says so, and go on with another one
 run_migrated()
 {
-	local name=$1 line
+	local name=$1 line status=0
 	local fifo=$out/$1.fifo state=$out/$1.state
 
 	shift
@@ -75,7 +75,9 @@ run_migrated()
 	# what arrives before the state is loaded is lost.
 	printf '%064d' 0 >&7
 	emulator "$name" "$out/$name.out" "$@" -incoming "exec:cat $state" \
-		-chardev "pipe,id=com1,path=$fifo" -serial chardev:com1
+		-chardev "pipe,id=com1,path=$fifo" -serial chardev:com1 || status=$?
+	rm -f "$fifo" "$fifo.in" "$fifo.out" "$state"
+	return $status
 }
 
 run_case()
