@@ -3,8 +3,7 @@
 #define __PERF_GUEST_OPTIONS_H
 
 #include <stdbool.h>
-
-struct option;
+#include <subcmd/parse-options.h>
 
 extern const struct option guest_options[];
 

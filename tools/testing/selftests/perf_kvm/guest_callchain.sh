@@ -10,14 +10,17 @@
 #    and end where it was entered;
 #  - of two programs at once, in each other's way on one vCPU: none has frames
 #    of the other;
-#  - as perf's other commands show them, and if they are not told of the guest.
+#  - as perf's other commands show them, and with less said about the guest;
+#  - against those that perf in the guest records of the same run.
 #
 # Needs CONFIG_KVM_GUEST_CALLCHAIN in the host, and CONFIG_FRAME_POINTER in the
 # guest.
 #
 # Environment:
 #  GUEST_LIB		a shell library, as guest_profile.sh has it; a program may
-#			be several with a plus sign between, to be run at once
+#			be several with a plus sign between, to be run at once;
+#			GUEST_FILES names files to be in the guest in addition, and
+#			what the guest leaves in /results ends in $GUEST_DIR
 #  GUEST_PROGRAMS	a directory that has the guest's programs callgraph and
 #			recurse
 #
@@ -50,21 +53,22 @@ record()
 }
 
 # Make a line of each sample of "perf script -F misc,ip,sym" that was taken in
-# the guest: user or kernel, then the chain from the inside to the outside, as
-# names or else addresses.
+# one of two modes: user or kernel, then the chain from the innermost frame to the
+# outermost, as names or else addresses.
 #
 # "perf script" prints the mode of a sample by the bits it shares with others.
 fold()
 {
-	awk -v RS= -v FS='\n' '
+	awk -v RS= -v FS='\n' -v kernel="${1:-G}" -v user="${2:-KGg}" '
 		{ split($1, header, " ") }
-		header[1] == "G"	{ line = "kernel" }
-		header[1] == "KGg"	{ line = "user" }
-		header[1] != "G" && header[1] != "KGg" { next }
+		header[1] == kernel	{ line = "kernel" }
+		header[1] == user	{ line = "user" }
+		header[1] != kernel && header[1] != user { next }
 		{
 			for (i = 2; i <= NF; i++) {
 				split($i, frame, " ")
-				line = line " " (frame[2] == "[unknown]" ? "0x" frame[1] : frame[2])
+				unnamed = frame[2] == "" || frame[2] == "[unknown]"
+				line = line " " (unnamed ? "0x" frame[1] : frame[2])
 			}
 			print line
 		}'
@@ -146,7 +150,7 @@ text_symbol()
 # Addresses are compared as strings of one width, which every awk can.
 in_kernel_text()
 {
-	perf script -F misc,ip,sym -i "$data/pingpong" | fold |
+	perf script -F misc,ip --guestkallsyms="$data/kallsyms" -i "$data/pingpong" | fold |
 		awk -v start="0x$(text_symbol _stext)" -v end="0x$(text_symbol _etext)" '
 			$1 != "kernel" { next }
 			{
@@ -255,16 +259,69 @@ injected()
 	cmp "$data/callgraph.txt" "$data/injected.txt"
 }
 
-# Guests are not asked for: addresses, and none of the host's symbols.
-untold()
+# There is no symbol for the guest's user space then, least of all one of the
+# host's programs.
+without_program()
 {
-	perf script -F misc,ip,sym -i "$data/callgraph" > "$data/untold" &&
-	fold < "$data/untold" > "$data/untold.txt" &&
-	share untold.txt 100 '^(user|kernel) ' '^(user|kernel)( 0x[0-9a-f]+)+$' &&
-	perf script -F misc,ip,sym -i "$data/pingpong" > /dev/null
+	chains callgraph > "$data/without.txt" &&
+	share without.txt 100 '^user ' '^user( 0x[0-9a-f]+)+$'
 }
 
-ktap_set_plan 19
+# Guests are not asked for, so that their samples are left out.
+without_guest()
+{
+	perf script -F misc,ip,sym -i "$data/callgraph" > "$data/without" &&
+	fold K U < "$data/without" > "$data/host.txt" &&
+	fold < "$data/without" > "$data/guest.txt" &&
+	[ -s "$data/host.txt" ] && [ ! -s "$data/guest.txt" ]
+}
+
+# perf, and the libraries that it needs
+perf_files()
+{
+	command -v perf
+	/lib64/ld-linux-x86-64.so.2 --list "$(command -v perf)" | grep -o '/[^ ]*'
+}
+
+recorded_inside()
+{
+	GUEST_FILES=$(perf_files) GUEST_MEM=768 record outside \
+		perf,record,-q,-g,-e,cpu-clock,-c,97001,-o,/results/inside,callgraph,1000 &&
+	chains outside callgraph > "$data/outside.txt" &&
+	perf script -F misc,ip,sym -i "$GUEST_DIR/inside" 2> /dev/null |
+		fold K U > "$data/inside.txt"
+}
+
+# Each way through the call tree has the same share of the samples, but for 3
+# points of sampling error.
+inside_agrees()
+{
+	awk -v tree="$tree" '
+		# the tree ends at main: what calls that has no frame pointers
+		$0 ~ tree {
+			sub(/ main .*/, " main")
+			all[FILENAME]++
+			n[FILENAME, $0]++
+			chains[$0]
+		}
+		END {
+			inside = ARGV[1]
+			outside = ARGV[2]
+			bad = all[inside] < 300 || all[outside] < 300
+			for (chain in chains) {
+				in_share = 100 * n[inside, chain] / all[inside]
+				out_share = 100 * n[outside, chain] / all[outside]
+				differ = in_share - out_share > 3 || out_share - in_share > 3
+				bad = bad || differ
+				if (in_share >= 1 || out_share >= 1 || differ)
+					printf "# inside %.1f %%, outside %.1f %%: %s\n",
+						in_share, out_share, chain
+			}
+			exit bad
+		}' "$data/inside.txt" "$data/outside.txt"
+}
+
+ktap_set_plan 22
 ktap_test_result "callgraph: recorded" recorded_callgraph
 ktap_test_result "callgraph: chains are complete to main" complete_to_main
 ktap_test_result "callgraph: chains are paths of the call tree" path_of_the_tree
@@ -283,5 +340,8 @@ ktap_test_result "both: recorded" recorded_both
 ktap_test_result "both: chains of callgraph are complete" both_callgraph
 ktap_test_result "both: chains of recurse are complete" both_recurse
 ktap_test_result "both: chains do not mix" both_apart
-ktap_test_result "no guest named: addresses only" untold
+ktap_test_result "callgraph: recorded from inside as well" recorded_inside
+ktap_test_result "callgraph: inside and outside agree" inside_agrees
+ktap_test_result "no program named: addresses in user space" without_program
+ktap_test_result "no guest named: only the host's samples" without_guest
 ktap_finished
