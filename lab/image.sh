@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Build the two initramfs images, build/host.cpio and build/guest.cpio, from
-# what the other steps have built: busybox, our init, jobs, workloads; for the
-# host also perf, the emulator as VMM, the kernel's self-tests, the guest's
-# kernel and image. Nothing of this machine but programs and their libraries
+# what the other steps have built: busybox, our init, jobs, workloads, perf; for
+# the host also the emulator as VMM, the kernel's self-tests, the guest's kernel
+# and image. Nothing of this machine but programs and their libraries
 # is in them, and the same inputs make the same image.
 
 . "$(dirname "$0")/lib.sh"
@@ -52,6 +52,7 @@ common()
 guest_image()
 {
 	common "$BUILD/guest.root"
+	add "$BUILD/guest.root" "$BUILD/perf/perf" usr/bin/perf
 	pack "$BUILD/guest.root" "$BUILD/guest.cpio"
 }
 

@@ -11,15 +11,16 @@
 . "$(dirname "$0")/lib.sh"
 
 # Suites that are a boot of the host VM, which runs the tests of lab/tests/SUITE
-# with the kernel's own runner; and those that are a script of this machine.
+# with the kernel's own runner; and those that are a command.
 boot_suites=(kvm perf_kvm)
 declare -A script_suites=(
 	[tree]=lab/test-tree.sh
 	[lab]=lab/test-lab.sh
 	[deb]=lab/test-deb.sh
 	[emulator]=lab/qemu/tests/run.sh
+	[pmu]="lab/boot.sh test-pmu pmu"
 )
-suites=(tree lab emulator "${boot_suites[@]}" deb)
+suites=(tree lab emulator pmu "${boot_suites[@]}" deb)
 
 tests_of()
 {
@@ -44,7 +45,8 @@ run()
 	shift
 	echo "# suite: $suite"
 	if [ -n "${script_suites[$suite]:-}" ]; then
-		"${script_suites[$suite]}"
+		# shellcheck disable=SC2086
+		${script_suites[$suite]}
 	else
 		TIMEOUT=${TIMEOUT:-1200} lab/boot.sh "test-$suite" kselftest "$suite" "$@"
 	fi
