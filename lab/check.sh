@@ -139,6 +139,7 @@ mkdir -p "$work/kernel"
 work=$(realpath "$work")
 tree=$work/linux
 top=$PWD
+lock "$work"
 
 check_overlay
 lab/series.sh

@@ -84,6 +84,7 @@ build_selftests()
 		FORCE_TARGETS=1 install
 }
 
+lock "$BUILD/image"
 say TESTS "$kselftest"
 logged "$BUILD/kselftest.log" "building the self-tests" build_selftests
 logged "$BUILD/workloads.log" "building the workloads" \

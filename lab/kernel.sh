@@ -20,6 +20,7 @@ else
 fi
 mkdir -p "$dir"
 out=$(realpath "$dir")
+lock "$dir"
 
 # The same sources make the same image, whoever builds it and when.
 export KBUILD_BUILD_USER=guestperf KBUILD_BUILD_HOST=lab

@@ -88,6 +88,14 @@ compiler()
 	fi
 }
 
+# lock DIR: wait until no other make works on DIR, and keep it until we end
+lock()
+{
+	mkdir -p "$(dirname "$1")"
+	exec {lock_fd}> "$1.lock"
+	flock "$lock_fd"
+}
+
 # update FILE: replace FILE with standard input, unless it already says the same
 update()
 {

@@ -10,6 +10,7 @@
 dir=$BUILD/perf
 targets=("${@:-all}")
 mkdir -p "$dir"
+lock "$dir"
 
 # Left out, so that the binary and what it links to are the same on every
 # machine: script engines, BPF skeletons (they need clang), Java; and no checks of

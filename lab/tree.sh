@@ -151,6 +151,7 @@ link_overlay()
 	mv "$state/overlay.new" "$state/overlay"
 }
 
+lock "$tree"
 [ -e "$linux" ] || die "LINUX=$linux is not there: name a directory or tarball of Linux 6.12.y"
 if [ ! -d "$tree" ] || [ "$(cat "$state/source" 2> /dev/null)" != "$(source_id)" ]; then
 	unpack

@@ -10,8 +10,7 @@
 
 const struct option guest_options[] = {
 	OPT_STRING(0, "guestmount", &symbol_conf.guestmount, "directory",
-		   "guest mount directory under which every guest os"
-		   " instance has a subdir"),
+		   "guest mount directory under which every guest os instance has a subdir"),
 	OPT_STRING(0, "guestvmlinux", &symbol_conf.default_guest_vmlinux_name,
 		   "file", "file saving guest os vmlinux"),
 	OPT_STRING(0, "guestkallsyms", &symbol_conf.default_guest_kallsyms,

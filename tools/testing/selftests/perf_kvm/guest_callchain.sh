@@ -190,8 +190,10 @@ both_recurse()
 # The one is linked below 0x10000000, the other above.
 both_apart()
 {
-	share both-recurse.txt 100 '^user (down|main) ' '^user( down| main| __[^ ]*| 0x1[0-9a-f]{7})+$' &&
-	share both-callgraph.txt 100 "$tree" '^user( qux| bar| foo| main| __[^ ]*| 0x[0-9a-f]{6})+$'
+	share both-recurse.txt 100 '^user (down|main) ' \
+		'^user( down| main| __[^ ]*| 0x1[0-9a-f]{7})+$' &&
+	share both-callgraph.txt 100 "$tree" \
+		'^user( qux| bar| foo| main| __[^ ]*| 0x[0-9a-f]{6})+$'
 }
 
 # report NAME ARG...: what "perf kvm report" says, with one column for itself
