@@ -13,31 +13,14 @@
 # $GUEST_DIR/kallsyms has the symbols of the guest's kernel once its job says
 # something; what the job leaves in /results is in $GUEST_DIR after guest_wait.
 # Environment: GUEST_CPUS (1), GUEST_MEM in MiB (512), GUEST_APPEND (kernel
-# parameters), GUEST_CPU (-cpu of the VMM), GUEST_DIR (/run/guest), GUEST_FILES
-# (files of the host VM that the guest is to have as well).
+# parameters), GUEST_CPU (-cpu of the VMM), GUEST_DIR (/run/guest).
 
 GUEST_DIR=${GUEST_DIR:-/run/guest}
-
-# the guest's image, and after it an archive of GUEST_FILES: Linux unpacks both
-guest_image()
-{
-	cat /boot/guest.cpio
-	[ -z "$GUEST_FILES" ] || for file in $GUEST_FILES; do
-		file=${file#/}
-		dir=${file%/*}
-		# with all directories on the way, the outermost first
-		while echo "$dir" && [ "$dir" != "${dir%/*}" ]; do
-			dir=${dir%/*}
-		done | sort
-		echo "$file"
-	done | (cd / && cpio -o -H newc 2> /dev/null)
-}
 
 guest_start()
 {
 	rm -rf "$GUEST_DIR"
 	mkdir -p "$GUEST_DIR"
-	guest_image > "$GUEST_DIR/initrd"
 	mkfifo "$GUEST_DIR/stream.in" "$GUEST_DIR/stream.out"
 	echo "fail: the guest's job did not finish" > "$GUEST_DIR/verdict"
 
@@ -47,7 +30,7 @@ guest_start()
 			-display none -no-reboot -enable-kvm \
 			-cpu "${GUEST_CPU:-host,migratable=off}" \
 			-smp "${GUEST_CPUS:-1}" -m "${GUEST_MEM:-512}" \
-			-kernel /boot/bzImage -initrd "$GUEST_DIR/initrd" \
+			-kernel /boot/bzImage -initrd /boot/guest.cpio \
 			-append "console=ttyS0 panic=-1 oops=panic $GUEST_APPEND -- $*" \
 			-chardev "pipe,id=console,path=/dev/virtio-ports/guest-console" \
 			-serial chardev:console \

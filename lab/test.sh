@@ -12,7 +12,7 @@
 
 # Suites that are a boot of the host VM, which runs the tests of lab/tests/SUITE
 # with the kernel's own runner; and those that are a command.
-boot_suites=(kvm perf_kvm)
+boot_suites=(kvm perf_kvm perf_kvm_nmi)
 declare -A script_suites=(
 	[tree]=lab/test-tree.sh
 	[lab]=lab/test-lab.sh
@@ -24,7 +24,7 @@ suites=(tree lab emulator pmu "${boot_suites[@]}" deb)
 
 tests_of()
 {
-	[ -n "${script_suites[$1]:-}" ] || sed -e 's/#.*//' -e '/^$/d' "lab/tests/$1"
+	[ -n "${script_suites[$1]:-}" ] || sed -e 's/[# ].*//' -e '/^$/d' "lab/tests/$1"
 }
 
 list()

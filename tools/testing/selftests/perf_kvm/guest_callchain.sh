@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Profile a guest from its host with "perf kvm --guest record -g", sampling by
-# cpu-clock so that no PMU is needed, and check the call chains:
+# Profile a guest from its host with "perf kvm --guest record -g", and check the
+# call chains:
 #
 #  - of a program with a known call tree: each is a path of it, and all but a
 #    few are complete to main;
@@ -15,6 +15,9 @@
 #
 # Needs CONFIG_KVM_GUEST_CALLCHAIN in the host, and CONFIG_FRAME_POINTER in the
 # guest.
+#
+# The argument is the event to sample by: cpu-clock if none is given, which needs
+# no PMU; cycles takes the samples in NMIs.
 #
 # Environment:
 #  GUEST_LIB		a shell library, as guest_profile.sh has it; a program may
@@ -36,6 +39,7 @@ if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_PROGRAMS/recurse" ]; then
 fi
 . "$GUEST_LIB"
 
+event=${1:-cpu-clock}
 data=$(mktemp -d)
 trap 'rm -r "$data"' EXIT
 depth=20
@@ -46,7 +50,7 @@ record()
 	guest_start workload "$2" &&
 	guest_expect ready &&
 	perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
-		record -q -g -a -e cpu-clock -c 97001 -o "$data/$1" -- \
+		record -q -g -a -e "$event" -c 97001 -o "$data/$1" -- \
 		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
 	guest_wait &&
 	cp "$GUEST_DIR/kallsyms" "$data/kallsyms"
@@ -269,25 +273,20 @@ without_program()
 	share without.txt 100 '^user ' '^user( 0x[0-9a-f]+)+$'
 }
 
-# Guests are not asked for, so that their samples are left out.
+# Guests are not asked for, so that their samples are left out. Samples of the
+# host are there only where the event cannot exclude it.
 without_guest()
 {
 	perf script -F misc,ip,sym -i "$data/callgraph" > "$data/without" &&
 	fold K U < "$data/without" > "$data/host.txt" &&
 	fold < "$data/without" > "$data/guest.txt" &&
-	[ -s "$data/host.txt" ] && [ ! -s "$data/guest.txt" ]
-}
-
-# perf, and the libraries that it needs
-perf_files()
-{
-	command -v perf
-	/lib64/ld-linux-x86-64.so.2 --list "$(command -v perf)" | grep -o '/[^ ]*'
+	{ [ "$event" != cpu-clock ] || [ -s "$data/host.txt" ]; } &&
+	[ ! -s "$data/guest.txt" ]
 }
 
 recorded_inside()
 {
-	GUEST_FILES=$(perf_files) GUEST_MEM=768 record outside \
+	record outside \
 		perf,record,-q,-g,-e,cpu-clock,-c,97001,-o,/results/inside,callgraph,1000 &&
 	chains outside callgraph > "$data/outside.txt" &&
 	perf script -F misc,ip,sym -i "$GUEST_DIR/inside" 2> /dev/null |

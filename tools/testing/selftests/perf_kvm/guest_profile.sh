@@ -1,12 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Profile a guest from its host with "perf kvm --guest record", sampling by
-# cpu-clock so that no PMU is needed, and check the profile:
+# Profile a guest from its host with "perf kvm --guest record", and check the
+# profile:
 #
 #  - of a CPU-bound program, by its known split of time over its functions;
 #  - of a program that lives in the kernel, by the kernel functions seen;
 #  - guest user and guest kernel samples are told apart in both.
+#
+# The argument is the event to sample by: cpu-clock if none is given, which needs
+# no PMU; cycles takes the samples in NMIs.
 #
 # Environment:
 #  GUEST_LIB		a shell library with guest_start, guest_say, guest_expect and
@@ -27,6 +30,7 @@ if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_CALLGRAPH_NM" ]; then
 fi
 . "$GUEST_LIB"
 
+event=${1:-cpu-clock}
 data=$(mktemp -d)
 trap 'rm -r "$data"' EXIT
 
@@ -37,7 +41,7 @@ record()
 	guest_start workload "$1,$2" &&
 	guest_expect ready &&
 	perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
-		record -q -a -e cpu-clock -c 97001 -o "$data/$1" -- \
+		record -q -a -e "$event" -c 97001 -o "$data/$1" -- \
 		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
 	guest_wait &&
 	perf script -F misc,ip,sym --guestkallsyms="$GUEST_DIR/kallsyms" \
