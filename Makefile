@@ -33,8 +33,8 @@ demo: image	## profile a guest from its host, and show the profile
 test: image	## run all tests
 	+@$(lab)/test.sh
 
-bench:		## measure what the features cost (nothing yet)
-	@echo 'make bench: nothing to measure yet'
+bench: image	## measure what the features cost
+	+@$(lab)/bench.sh
 
 tree: deps	## assemble the kernel tree: Linux, patches, overlay
 	+@$(lab)/tree.sh

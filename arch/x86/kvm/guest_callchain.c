@@ -33,14 +33,21 @@
 struct guest_unwind {
 	struct kvm_guest_peek peek;
 	bool is_64bit;
-	unsigned int word;
+	unsigned int size;	/* of a frame: two words */
 	unsigned long max_frame;
 	unsigned long last;	/* where the last possible frame is */
-	unsigned long ip;
 	unsigned long sp;	/* the next frame is here or above */
 	unsigned long fp;	/* where it is, according to the last one */
+	unsigned int half_shift;
+	long half;		/* that of the address space which the code is in */
 	unsigned long cs_base;
 	unsigned long ss_base;
+
+	/* the frame read last: the caller's frame pointer, the return address */
+	union {
+		u64 words64[2];
+		u32 words32[2];
+	};
 };
 
 static unsigned long guest_segment_base(struct kvm_vcpu *vcpu, int seg)
@@ -59,14 +66,20 @@ static bool guest_unwind_init(struct guest_unwind *unwind, struct kvm_vcpu *vcpu
 	    (kvm_x86_call(get_rflags)(vcpu) & X86_EFLAGS_VM))
 		return false;
 
-	unwind->word = unwind->is_64bit ? sizeof(u64) : sizeof(u32);
-	unwind->last = (unwind->is_64bit ? U64_MAX : U32_MAX) - 2 * unwind->word + 1;
-	unwind->ip = kvm_rip_read(vcpu);
 	unwind->sp = kvm_rsp_read(vcpu);
 	unwind->fp = kvm_rbp_read(vcpu);
-	if (unwind->is_64bit)
+	if (unwind->is_64bit) {
+		unwind->size = sizeof(unwind->words64);
+		unwind->last = U64_MAX - unwind->size + 1;
+		unwind->half_shift = unwind->peek.va_bits - 1;
+		unwind->half = (long)kvm_rip_read(vcpu) >> unwind->half_shift;
 		return true;
+	}
 
+	unwind->size = sizeof(unwind->words32);
+	unwind->last = U32_MAX - unwind->size + 1;
+	/* to 32-bit code all addresses are in the same half */
+	unwind->half_shift = 32;
 	unwind->cs_base = guest_segment_base(vcpu, VCPU_SREG_CS);
 	unwind->ss_base = guest_segment_base(vcpu, VCPU_SREG_SS);
 	unwind->sp = (u32)(unwind->sp + unwind->ss_base);
@@ -74,43 +87,33 @@ static bool guest_unwind_init(struct guest_unwind *unwind, struct kvm_vcpu *vcpu
 	return true;
 }
 
+/* A frame that is below the stack pointer is as one that is far above it. */
 static bool is_credible_frame(struct guest_unwind *unwind)
 {
-	return IS_ALIGNED(unwind->fp, unwind->word) &&
-	       unwind->fp >= unwind->sp && unwind->fp <= unwind->last &&
-	       unwind->fp - unwind->sp <= unwind->max_frame;
+	return IS_ALIGNED(unwind->fp, unwind->size / 2) &&
+	       unwind->fp - unwind->sp <= unwind->max_frame &&
+	       unwind->fp <= unwind->last;
 }
 
-/* Code of either mode stays in its half of the 64-bit address space. */
+/* Code of either mode stays in its, canonical, half of the address space. */
 static bool is_credible_return(struct guest_unwind *unwind, unsigned long ip)
 {
-	if (!ip)
-		return false;
-
-	return !unwind->is_64bit ||
-	       (!is_noncanonical_address(ip, unwind->peek.vcpu, 0) &&
-		(long)(ip ^ unwind->ip) >= 0);
+	return ip && (long)ip >> unwind->half_shift == unwind->half;
 }
 
-/* A frame is the caller's frame pointer, and above it the return address. */
 static bool guest_unwind_next(struct guest_unwind *unwind, unsigned long *ip)
 {
-	union {
-		u64 l[2];
-		u32 s[2];
-	} frame;
-
 	if (!is_credible_frame(unwind) ||
-	    !kvm_guest_peek(&unwind->peek, unwind->fp, &frame, 2 * unwind->word))
+	    !kvm_guest_peek(&unwind->peek, unwind->fp, unwind->words64, unwind->size))
 		return false;
 
-	unwind->sp = unwind->fp + 2 * unwind->word;
+	unwind->sp = unwind->fp + unwind->size;
 	if (unwind->is_64bit) {
-		unwind->fp = frame.l[0];
-		*ip = frame.l[1];
+		unwind->fp = unwind->words64[0];
+		*ip = unwind->words64[1];
 	} else {
-		unwind->fp = (u32)(frame.s[0] + unwind->ss_base);
-		*ip = (u32)(frame.s[1] + unwind->cs_base);
+		unwind->fp = (u32)(unwind->words32[0] + unwind->ss_base);
+		*ip = (u32)(unwind->words32[1] + unwind->cs_base);
 	}
 	return is_credible_return(unwind, *ip);
 }

@@ -25,6 +25,9 @@
 #define GPTE32_LEVEL_BITS	10
 #define GPTE64_LEVEL_BITS	9
 
+/* What is no page's address. */
+#define NO_PAGE			1
+
 /* Bits 16:13 of a 4M page's entry are bits 35:32 of its address. */
 #define GPTE32_PSE36_MASK	GENMASK_ULL(16, 13)
 #define GPTE32_PSE36_SHIFT	(32 - 13)
@@ -33,7 +36,8 @@
  * A page of the host is fit to be read if user space may read it through the
  * entry that maps it, as the guest may then, and if it is ordinary memory. The
  * special bit marks what has been mapped without regard to struct page (among
- * it the BARs of assigned devices), ZONE_DEVICE the devices that do have one.
+ * it the BARs of assigned devices); all else has one. So do some devices, which
+ * are in ZONE_DEVICE.
  */
 static bool peek_page_set(struct kvm_peek_page *page, const void *entryp,
 			  unsigned long entry, unsigned long pfn)
@@ -44,8 +48,7 @@ static bool peek_page_set(struct kvm_peek_page *page, const void *entryp,
 	if ((entry & mask) != (_PAGE_PRESENT | _PAGE_USER))
 		return false;
 
-	if (!pfn_valid(pfn) || is_zone_device_page(pfn_to_page(pfn)) ||
-	    PageHWPoison(pfn_to_page(pfn)))
+	if (is_zone_device_page(pfn_to_page(pfn)) || PageHWPoison(pfn_to_page(pfn)))
 		return false;
 
 	page->kva = pfn_to_kaddr(pfn);
@@ -74,7 +77,7 @@ static bool peek_hva(struct mm_struct *mm, unsigned long hva,
 	if (pgd_none(pgd))
 		return false;
 
-	p4d = READ_ONCE(*p4d_offset_lockless(pgd_offset(mm, hva), pgd, hva));
+	p4d = READ_ONCE(*p4d_offset(&pgd, hva));
 	if (!p4d_present(p4d))
 		return false;
 
@@ -115,24 +118,33 @@ static bool peek_gfn(struct kvm_guest_peek *peek, gfn_t gfn,
 }
 
 /*
- * Copy from the kernel's own mapping of the page: it is there whatever PKRU and
- * CR3 say in an NMI, it is never a device, and if there is a hole in it (say,
- * for memfd_secret) the copy fails. Then check that the page is still mapped
- * where it was found, i.e. that nobody can have been given it meanwhile.
+ * Read from the kernel's own mapping of the page, in words: it is there whatever
+ * PKRU and CR3 say in an NMI, it is never a device, and if there is a hole in it
+ * (say, for memfd_secret) the read fails. Then check that the page is still
+ * mapped where it was found, i.e. that nobody can have been given it meanwhile.
  */
-static bool peek_page_read(const struct kvm_peek_page *page, unsigned int offset,
-			   void *dst, unsigned int len)
+static __always_inline bool
+peek_page_read(const struct kvm_peek_page *page, unsigned int offset,
+	       void *dst, unsigned int len)
 {
+	const void *src = page->kva + offset;
 	unsigned long changed;
 
-	if (copy_from_kernel_nofault(dst, page->kva + offset, len))
-		return false;
+	for (; len >= sizeof(u64); len -= sizeof(u64)) {
+		__get_kernel_nofault(dst, src, u64, fault);
+		src += sizeof(u64);
+		dst += sizeof(u64);
+	}
+	if (len)
+		__get_kernel_nofault(dst, src, u32, fault);
 
-	/* The copy comes before the check, as unmapping comes before freeing. */
+	/* The read comes before the check, as unmapping comes before freeing. */
 	smp_rmb();
 	changed = READ_ONCE(*page->entryp) ^ page->entry;
 
 	return !(changed & ~(_PAGE_ACCESSED | _PAGE_DIRTY));
+fault:
+	return false;
 }
 
 static bool peek_gpte(struct kvm_guest_peek *peek, gpa_t gpa, unsigned int size,
@@ -232,10 +244,13 @@ static bool peek_translate(struct kvm_guest_peek *peek, gva_t gva)
 {
 	gfn_t gfn;
 
-	if (peek->page.kva && peek->gva == gva)
+	if (peek->gva == gva)
 		return true;
 
-	peek->page.kva = NULL;
+	peek->gva = NO_PAGE;
+	if (peek->va_bits && !__is_canonical_address(gva, peek->va_bits))
+		return false;
+
 	if (!peek->translations_left)
 		return false;
 
@@ -244,6 +259,22 @@ static bool peek_translate(struct kvm_guest_peek *peek, gva_t gva)
 		return false;
 
 	peek->gva = gva;
+	return true;
+}
+
+/* Not inline, so that reads from the page that is known stay short. */
+static noinline bool peek_pages(struct kvm_guest_peek *peek, gva_t gva,
+				void *dst, unsigned int len)
+{
+	unsigned int offset, n;
+
+	for (; len; gva += n, dst += n, len -= n) {
+		offset = offset_in_page(gva);
+		n = min_t(unsigned int, len, PAGE_SIZE - offset);
+		if (!peek_translate(peek, gva - offset) ||
+		    !peek_page_read(&peek->page, offset, dst, n))
+			return false;
+	}
 	return true;
 }
 
@@ -278,6 +309,7 @@ bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
 		return false;
 
 	local_irq_save(peek->irqflags);
+	pagefault_disable();
 
 	/*
 	 * A vCPU in guest mode is no SRCU reader, so become one. The plain lock
@@ -292,41 +324,35 @@ bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
 	peek->vcpu = vcpu;
 	peek->user = user;
 	peek->translations_left = max_translations;
-	peek->page.kva = NULL;
+	peek->va_bits = is_long_mode(vcpu) ? vcpu_virt_addr_bits(vcpu) : 0;
+	peek->gva = NO_PAGE;
 	return true;
 }
 
 /**
  * kvm_guest_peek - read virtual memory of the running guest
  * @peek:	the reader's state
- * @gva:	the linear address; it may be anything
+ * @gva:	the linear address; it may be any multiple of 4 that the guest's mode
+ *		has, in 32 bits or 64
  * @dst:	where to
- * @len:	how much
+ * @len:	how much, a multiple of 4
  *
  * Returns false if any of it cannot be read.
  */
 bool kvm_guest_peek(struct kvm_guest_peek *peek, gva_t gva, void *dst,
 		    unsigned int len)
 {
-	struct kvm_mmu *mmu = peek->vcpu->arch.walk_mmu;
-	unsigned int n;
+	unsigned int offset = offset_in_page(gva);
 
-	for (; len; gva += n, dst += n, len -= n) {
-		if (mmu->cpu_role.base.level < PT64_ROOT_4LEVEL)
-			gva = (u32)gva;
-		else if (is_noncanonical_address(gva, peek->vcpu, 0))
-			return false;
+	if (likely(gva - offset == peek->gva && len <= PAGE_SIZE - offset))
+		return peek_page_read(&peek->page, offset, dst, len);
 
-		n = min_t(unsigned int, len, PAGE_SIZE - offset_in_page(gva));
-		if (!peek_translate(peek, gva & PAGE_MASK) ||
-		    !peek_page_read(&peek->page, offset_in_page(gva), dst, n))
-			return false;
-	}
-	return true;
+	return peek_pages(peek, gva, dst, len);
 }
 
 void kvm_guest_peek_end(struct kvm_guest_peek *peek)
 {
 	__srcu_read_unlock(&peek->vcpu->kvm->srcu, peek->srcu_idx);
+	pagefault_enable();
 	local_irq_restore(peek->irqflags);
 }

@@ -23,6 +23,7 @@ struct kvm_guest_peek {
 	unsigned long irqflags;
 	int srcu_idx;
 	bool user;
+	u8 va_bits;	/* of the guest's linear addresses; 0 if they have 32 */
 	unsigned int translations_left;
 
 	/* the page read last */

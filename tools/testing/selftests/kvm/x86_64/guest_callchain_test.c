@@ -15,7 +15,13 @@
  *    bit in the page tables, nor does the guest exit for another reason than it
  *    would without being sampled.
  *
- * The samples are those of cpu-clock, which needs no PMU.
+ * The samples are those of cpu-clock, i.e. taken in interrupts; and at the same
+ * time, if there is a PMU, those of cycles, which are taken in NMIs.
+ *
+ * With --bench, tell what a sample of a guest costs in addition for its chain, by
+ * the number of its frames, and what one of the host's user space does. It is in
+ * nanoseconds; on an emulator with a clock of one nanosecond per instruction that
+ * is instructions, and exact.
  */
 #include <linux/perf_event.h>
 #include <pthread.h>
@@ -71,7 +77,7 @@ static const uint8_t random_code[] = {
 };
 
 #define SPINS		3000000
-#define PERIOD_NS	50000
+#define PERIOD		50000	/* of cycles, or nanoseconds */
 
 enum paging { PAGING_32, PAGING_PAE, PAGING_64, PAGING_LA57 };
 
@@ -100,9 +106,18 @@ struct guest {
 #define RING_PAGES	128
 #define MAX_CHAIN	200
 
-struct sampler {
+#define CLOCK		BIT(0)
+#define CYCLES		BIT(1)
+
+struct source {
 	int fd;
 	struct perf_event_mmap_page *ring;
+	unsigned int n;		/* samples of the guest so far */
+};
+
+struct sampler {
+	struct source sources[2];
+	unsigned int nr;
 };
 
 struct sample {
@@ -112,30 +127,76 @@ struct sample {
 	uint64_t ips[];
 };
 
-static struct sampler sampler_open(struct perf_event_attr *attr)
+static int event_open(const struct perf_event_attr *template, int which)
+{
+	struct perf_event_attr attr = *template;
+
+	attr.size = sizeof(attr);
+	attr.disabled = 1;
+	if (!attr.sample_type)
+		attr.sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_CALLCHAIN;
+	if (!attr.sample_period)
+		attr.sample_period = PERIOD;
+	if (which == CYCLES) {
+		attr.type = PERF_TYPE_HARDWARE;
+		attr.config = PERF_COUNT_HW_CPU_CYCLES;
+		attr.exclude_host = 1;
+	} else {
+		attr.type = PERF_TYPE_SOFTWARE;
+		attr.config = PERF_COUNT_SW_CPU_CLOCK;
+	}
+	return syscall(__NR_perf_event_open, &attr, 0, -1, -1, 0);
+}
+
+static struct sampler sampler_open(const struct perf_event_attr *attr, int which)
 {
 	size_t size = (1 + RING_PAGES) * getpagesize();
-	struct sampler s;
+	struct sampler s = {};
+	struct source *source;
+	int event, fd;
 
-	attr->size = sizeof(*attr);
-	attr->type = PERF_TYPE_SOFTWARE;
-	attr->config = PERF_COUNT_SW_CPU_CLOCK;
-	attr->sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_CALLCHAIN;
-	attr->disabled = 1;
-	if (!attr->sample_period)
-		attr->sample_period = PERIOD_NS;
+	for (event = CLOCK; event <= CYCLES; event <<= 1) {
+		if (!(which & event))
+			continue;
+		fd = event_open(attr, event);
+		if (fd < 0 && event == CYCLES && (errno == ENOENT || errno == EOPNOTSUPP))
+			continue;
+		TEST_ASSERT(fd >= 0, __KVM_SYSCALL_ERROR("perf_event_open", fd));
 
-	s.fd = syscall(__NR_perf_event_open, attr, 0, -1, -1, 0);
-	TEST_ASSERT(s.fd >= 0, __KVM_SYSCALL_ERROR("perf_event_open", s.fd));
-	s.ring = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, s.fd, 0);
-	TEST_ASSERT(s.ring != MAP_FAILED, "mmap of the perf event's buffer failed");
+		source = &s.sources[s.nr++];
+		source->fd = fd;
+		source->ring = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		TEST_ASSERT(source->ring != MAP_FAILED, "mmap of an event's buffer failed");
+	}
 	return s;
+}
+
+static void sampler_ioctl(struct sampler *s, unsigned long cmd)
+{
+	unsigned int i;
+
+	for (i = 0; i < s->nr; i++)
+		TEST_ASSERT(!ioctl(s->sources[i].fd, cmd, 0), "ioctl of an event failed");
+}
+
+/* Samples of the guest, by that source of them which has the fewest. */
+static unsigned int sampler_fewest(struct sampler *s)
+{
+	unsigned int i, n = -1;
+
+	for (i = 0; i < s->nr; i++)
+		n = min(n, s->sources[i].n);
+	return n;
 }
 
 static void sampler_close(struct sampler *s)
 {
-	munmap(s->ring, (1 + RING_PAGES) * getpagesize());
-	close(s->fd);
+	unsigned int i;
+
+	for (i = 0; i < s->nr; i++) {
+		munmap(s->sources[i].ring, (1 + RING_PAGES) * getpagesize());
+		close(s->sources[i].fd);
+	}
 }
 
 static bool is_guest_sample(const struct sample *sample)
@@ -146,8 +207,7 @@ static bool is_guest_sample(const struct sample *sample)
 	       mode == PERF_RECORD_MISC_GUEST_USER;
 }
 
-/* Copy the next sample of the guest; false at the end. */
-static bool sampler_next(struct sampler *s, struct sample *sample, size_t size)
+static bool source_next(struct source *s, struct sample *sample, size_t size)
 {
 	const uint8_t *data = (uint8_t *)s->ring + s->ring->data_offset;
 	uint64_t mask = s->ring->data_size - 1, tail = s->ring->data_tail;
@@ -162,9 +222,22 @@ static bool sampler_next(struct sampler *s, struct sample *sample, size_t size)
 		tail += header.size;
 		s->ring->data_tail = tail;
 		TEST_ASSERT(header.type != PERF_RECORD_LOST, "samples were lost");
-		if (header.type == PERF_RECORD_SAMPLE && is_guest_sample(sample))
+		if (header.type == PERF_RECORD_SAMPLE && is_guest_sample(sample)) {
+			s->n++;
 			return true;
+		}
 	}
+	return false;
+}
+
+/* Copy the next sample of the guest; false at the end. */
+static bool sampler_next(struct sampler *s, struct sample *sample, size_t size)
+{
+	unsigned int i;
+
+	for (i = 0; i < s->nr; i++)
+		if (source_next(&s->sources[i], sample, size))
+			return true;
 	return false;
 }
 
@@ -444,9 +517,9 @@ static void run(struct kvm_vcpu *vcpu, struct kvm_regs *regs)
 
 static void sample_regs(struct sampler *sampler, struct guest *g, struct kvm_regs *regs)
 {
-	ioctl(sampler->fd, PERF_EVENT_IOC_ENABLE, 0);
+	sampler_ioctl(sampler, PERF_EVENT_IOC_ENABLE);
 	run(g->vcpu, regs);
-	ioctl(sampler->fd, PERF_EVENT_IOC_DISABLE, 0);
+	sampler_ioctl(sampler, PERF_EVENT_IOC_DISABLE);
 }
 
 static struct kvm_regs guest_regs(struct guest *g, uint64_t spins)
@@ -518,22 +591,22 @@ static void dump_sample(const struct sample *sample)
 static void expect_frames_attr(struct guest *g, unsigned int frames,
 			       struct perf_event_attr *attr)
 {
-	struct sampler sampler = sampler_open(attr);
+	struct sampler sampler = sampler_open(attr, CLOCK | CYCLES);
 	uint64_t buf[MAX_CHAIN], before;
 	struct sample *sample = (struct sample *)buf;
-	unsigned int n = 0;
 	const char *why;
 
 	run_unsampled(g);
 	before = checksum(g);
 	sample_guest(&sampler, g);
-	for (; sampler_next(&sampler, sample, sizeof(buf)); n++) {
+	while (sampler_next(&sampler, sample, sizeof(buf))) {
 		why = check_chain(g, sample, frames);
 		if (why)
 			dump_sample(sample);
 		TEST_ASSERT(!why, "%s", why);
 	}
-	TEST_ASSERT(n >= 20, "only %u samples of the guest", n);
+	TEST_ASSERT(sampler_fewest(&sampler) >= 20, "only %u samples of the guest",
+		    sampler_fewest(&sampler));
 	TEST_ASSERT(checksum(g) == before, "guest memory has changed");
 	sampler_close(&sampler);
 }
@@ -927,28 +1000,28 @@ TEST_F(guest, excluded)
 	};
 	struct perf_event_attr no_guest = { .exclude_guest = 1 };
 	struct sampler sampler;
-	unsigned int i, n;
+	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
 		if (cases[i].chain) {
 			expect_frames_attr(cases[i].g, 3, cases[i].attr);
 			continue;
 		}
-		sampler = sampler_open(cases[i].attr);
+		sampler = sampler_open(cases[i].attr, CLOCK | CYCLES);
 		sample_guest(&sampler, cases[i].g);
-		for (n = 0; sampler_next(&sampler, sample, sizeof(buf)); n++)
+		while (sampler_next(&sampler, sample, sizeof(buf)))
 			ASSERT_EQ(sample->nr, 0);
-		EXPECT_GE(n, 20);
+		EXPECT_GE(sampler_fewest(&sampler), 20);
 		sampler_close(&sampler);
 	}
 
 	/* cpu-clock samples the guest nevertheless, but must not look at it */
-	sampler = sampler_open(&no_guest);
+	sampler = sampler_open(&no_guest, CLOCK);
 	sample_guest(&sampler, self->user);
-	for (n = 0; sampler_next(&sampler, sample, sizeof(buf)); n++)
+	while (sampler_next(&sampler, sample, sizeof(buf)))
 		for (i = 0; i < sample->nr; i++)
 			ASSERT_GE(sample->ips[i], PERF_CONTEXT_MAX);
-	EXPECT_GE(n, 20);
+	EXPECT_GE(sampler_fewest(&sampler), 20);
 	sampler_close(&sampler);
 }
 
@@ -988,7 +1061,7 @@ static void expect_either(struct guest *g, uint64_t entry, uint64_t other, unsig
 	struct perf_event_attr attr = { .sample_period = 20000 };
 	struct sample *sample = (struct sample *)buf;
 	struct rewriter rewriter = {};
-	unsigned int n = 0, i;
+	unsigned int i;
 	struct sampler sampler;
 	const char *why;
 	pthread_t thread;
@@ -1004,7 +1077,7 @@ static void expect_either(struct guest *g, uint64_t entry, uint64_t other, unsig
 	};
 
 	*pte = entry;
-	sampler = sampler_open(&attr);
+	sampler = sampler_open(&attr, CLOCK | CYCLES);
 	pthread_create(&thread, NULL, rewrite, &rewriter);
 	for (i = 0; i < 20; i++) {
 		sample_guest(&sampler, g);
@@ -1018,12 +1091,12 @@ static void expect_either(struct guest *g, uint64_t entry, uint64_t other, unsig
 			if (why)
 				dump_sample(sample);
 			TEST_ASSERT(!why, "%s", why);
-			n++;
 		}
 	}
 	WRITE_ONCE(rewriter.stop, true);
 	pthread_join(thread, NULL);
-	TEST_ASSERT(n >= 200, "only %u samples of the guest", n);
+	TEST_ASSERT(sampler_fewest(&sampler) >= 200, "only %u samples of the guest",
+		    sampler_fewest(&sampler));
 	TEST_ASSERT(*pte == other, "the last entry written was %lx, and it is %lx",
 		    (unsigned long)other, (unsigned long)*pte);
 	sampler_close(&sampler);
@@ -1117,19 +1190,19 @@ static const char *check_random(struct guest *g, const struct sample *sample)
 TEST_F(guest, random)
 {
 	struct perf_event_attr attr = { .sample_period = 10000 };
-	uint64_t before, buf[MAX_CHAIN], top[2], frames = 0;
+	uint64_t before, buf[MAX_CHAIN], top[2], frames = 0, n;
 	struct sample *sample = (struct sample *)buf;
 	struct guest *g = self->kernel;
 	struct sampler sampler;
-	unsigned int i, n = 0;
 	struct kvm_regs regs;
 	const char *why;
+	unsigned int i;
 
 	run_unsampled(g);
 	map_code(g, random_code, sizeof(random_code));
 	top[0] = *(uint64_t *)find_entry(g, g->stack, 2);
 	top[1] = *(uint64_t *)find_entry(g, g->stack, 3);
-	sampler = sampler_open(&attr);
+	sampler = sampler_open(&attr, CLOCK | CYCLES);
 	srandom(1);
 	for (i = 0; i < RANDOM_ROUNDS; i++) {
 		*(uint64_t *)find_entry(g, g->stack, 3) = top[1];
@@ -1144,7 +1217,7 @@ TEST_F(guest, random)
 		before = checksum(g);
 		sample_regs(&sampler, g, &regs);
 		TEST_ASSERT(checksum(g) == before, "guest memory has changed");
-		for (; sampler_next(&sampler, sample, sizeof(buf)); n++) {
+		while (sampler_next(&sampler, sample, sizeof(buf))) {
 			why = check_random(g, sample);
 			if (why)
 				dump_sample(sample);
@@ -1152,10 +1225,143 @@ TEST_F(guest, random)
 			frames += sample->nr - 2;
 		}
 	}
-	pr_info("# %u samples with %lu frames beyond the IP\n", n, (unsigned long)frames);
+	n = sampler_fewest(&sampler);
+	pr_info("# at least %lu samples of each event, %lu frames beyond the IP\n", n, frames);
 	TEST_ASSERT(n >= RANDOM_ROUNDS && frames > n / 10,
 		    "too few samples or frames to mean anything");
 	sampler_close(&sampler);
+}
+
+/* ---- what it costs */
+
+#define BENCH_SPINS	20000000
+
+/* Frames in a row, as those of functions with a few variables are. */
+#define BENCH_FRAME	48
+
+static void bench_host(struct guest *g, void *frames)
+{
+	uint64_t n = BENCH_SPINS;
+
+	/* leave the red zone alone, and have a frame pointer of our own */
+	asm volatile("lea -128(%%rsp), %%rsp\n\t"
+		     "push %%rbp\n\t"
+		     "mov %1, %%rbp\n\t"
+		     "1: dec %0\n\t"
+		     "jnz 1b\n\t"
+		     "pop %%rbp\n\t"
+		     "lea 128(%%rsp), %%rsp"
+		     : "+r" (n) : "r" (frames) : "memory", "cc");
+}
+
+static void bench_guest(struct guest *g, void *frames)
+{
+	struct kvm_regs regs = guest_regs(g, BENCH_SPINS);
+
+	run(g->vcpu, &regs);
+}
+
+struct bench {
+	const char *name;
+	const struct mode *mode;	/* of the guest, if it is one */
+	void (*spin)(struct guest *g, void *frames);
+};
+
+/* What end says ends the chain without a fault, which is not part of the walk. */
+static void bench_frames(void *p, uint64_t base, unsigned int frames, uint64_t ret, uint64_t end)
+{
+	unsigned int i;
+
+	for (i = 0; i < frames; i++) {
+		uint64_t *frame = p + i * BENCH_FRAME;
+
+		frame[0] = i + 1 < frames ? base + (i + 1) * BENCH_FRAME : end;
+		frame[1] = ret + i;
+	}
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+/* The time of a spin that is sampled so; and how many samples there were. */
+static uint64_t bench_time(const struct bench *b, struct guest *g, void *frames,
+			   uint64_t sample_type, unsigned int *samples)
+{
+	struct perf_event_attr attr = { .sample_type = sample_type, .sample_period = 100000 };
+	struct sampler sampler = {};
+	uint64_t count = 0, time;
+
+	if (sample_type) {
+		sampler = sampler_open(&attr, CLOCK);
+		sampler_ioctl(&sampler, PERF_EVENT_IOC_ENABLE);
+	}
+	time = now_ns();
+	b->spin(g, frames);
+	time = now_ns() - time;
+	if (sample_type) {
+		sampler_ioctl(&sampler, PERF_EVENT_IOC_DISABLE);
+		count = sampler.sources[0].ring->data_head;
+		sampler_close(&sampler);
+	}
+	*samples = count;
+	return time;
+}
+
+static double bench_sample(const struct bench *b, struct guest *g, void *frames,
+			   uint64_t type, unsigned int size)
+{
+	unsigned int bytes, none;
+	uint64_t idle = bench_time(b, g, frames, 0, &none);
+	uint64_t busy = bench_time(b, g, frames, type, &bytes);
+
+	return (double)(busy - idle) / (bytes / size);
+}
+
+static double bench_chain(const struct bench *b, unsigned int frames)
+{
+	unsigned int header = sizeof(struct perf_event_header) + sizeof(uint64_t);
+	void *host_frames = NULL;
+	struct guest *g = NULL;
+	double plain, chain;
+
+	if (b->mode) {
+		g = guest_new(b->mode);
+		bench_frames(hva(g, g->stack_gpa[0]) + 0x100, g->stack + 0x100, frames,
+			     g->code, 0);
+	} else {
+		host_frames = calloc(frames, BENCH_FRAME);
+		bench_frames(host_frames, (uint64_t)host_frames, frames, 0x400000, ~0ull);
+	}
+	plain = bench_sample(b, g, host_frames, PERF_SAMPLE_IP, header);
+	/* a count, a marker and the IP are before the frames */
+	chain = bench_sample(b, g, host_frames, PERF_SAMPLE_IP | PERF_SAMPLE_CALLCHAIN,
+			     header + (3 + frames) * sizeof(uint64_t));
+	free(host_frames);
+	if (g)
+		guest_free(g);
+	return chain - plain;
+}
+
+static int bench(void)
+{
+	static const struct bench benches[] = {
+		{ "guest_kernel", &kernel64, bench_guest },
+		{ "guest_user", &user64, bench_guest },
+		{ "host_user", NULL, bench_host },
+	};
+	static const unsigned int frames[] = { 1, 10, 50 };
+	unsigned int i, j;
+
+	for (i = 0; i < ARRAY_SIZE(frames); i++)
+		for (j = 0; j < ARRAY_SIZE(benches); j++)
+			printf("callchain_%u %s %.0f\n", frames[i], benches[j].name,
+			       bench_chain(&benches[j], frames[i]));
+	return 0;
 }
 
 /* Just after boot timers have the resolution of the tick, and samples are few. */
@@ -1166,7 +1372,7 @@ static void wait_for_timers(void)
 
 	for (i = 0; i < 100; i++) {
 		TEST_ASSERT(!clock_getres(CLOCK_MONOTONIC, &res), "no CLOCK_MONOTONIC");
-		if (!res.tv_sec && res.tv_nsec <= PERIOD_NS)
+		if (!res.tv_sec && res.tv_nsec <= PERIOD)
 			return;
 		usleep(100000);
 	}
@@ -1177,5 +1383,7 @@ static void wait_for_timers(void)
 int main(int argc, char *argv[])
 {
 	wait_for_timers();
+	if (argc > 1 && !strcmp(argv[1], "--bench"))
+		return bench();
 	return test_harness_run(argc, argv);
 }
