@@ -13,7 +13,7 @@ awk '
 	BEGIN { print "[" }
 	NF == 3 {
 		printf "%s  { \"op\": \"%s\", \"variant\": \"%s\", \"host_insns\": %d }",
-			NR > 1 ? ",\n" : "", $1, $2, $3
+			(NR > 1 ? ",\n" : ""), $1, $2, $3
 	}
 	END { print "\n]" }' "$dir/files/bench.txt" > "$dir/bench.json"
 python3 -m json.tool "$dir/bench.json" > /dev/null ||
