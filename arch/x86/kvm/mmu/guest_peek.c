@@ -319,6 +319,7 @@ bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
 	 * be dereferenced.
 	 */
 	peek->srcu_idx = __srcu_read_lock(&vcpu->kvm->srcu);
+	__release(&vcpu->kvm->srcu);	/* not in this function, sparse */
 	peek->slots = rcu_dereference_raw(vcpu->kvm->memslots[0]);
 
 	peek->vcpu = vcpu;
@@ -352,6 +353,7 @@ bool kvm_guest_peek(struct kvm_guest_peek *peek, gva_t gva, void *dst,
 
 void kvm_guest_peek_end(struct kvm_guest_peek *peek)
 {
+	__acquire(&peek->vcpu->kvm->srcu);
 	__srcu_read_unlock(&peek->vcpu->kvm->srcu, peek->srcu_idx);
 	pagefault_enable();
 	local_irq_restore(peek->irqflags);
