@@ -4,8 +4,12 @@
  * times down(), the last of which spins. It is linked to other addresses than
  * the other programs are, so that what runs can be told by the address.
  *
- *	recurse [DEPTH [ROUNDS]]	(10, 1000: some 100 million instructions)
+ *	recurse [DEPTH [ROUNDS [YIELD]]]	(10, 1000: some 100 million
+ *						instructions)
+ *
+ * With YIELD, it lets others run after each round.
  */
+#include <sched.h>
 #include <stdlib.h>
 
 #define ROUND	50000
@@ -32,7 +36,10 @@ int main(int argc, char **argv)
 	unsigned long depth = argc > 1 ? strtoul(argv[1], NULL, 0) : 10;
 	unsigned long rounds = argc > 2 ? strtoul(argv[2], NULL, 0) : 1000;
 
-	while (rounds--)
+	while (rounds--) {
 		down(depth);
+		if (argc > 3)
+			sched_yield();
+	}
 	return 0;
 }

@@ -9,7 +9,8 @@
 #  - of a program that lives in the kernel: they are in the guest kernel's text,
 #    and end where it was entered;
 #  - of two programs at once, in each other's way on one vCPU: none has frames
-#    of the other;
+#    of the other, not even if they take turns from one sample to the next, so
+#    that what the host knew of the address space at the last exit is wrong;
 #  - as perf's other commands show them, and with less said about the guest;
 #  - against those that perf in the guest records of the same run.
 #
@@ -106,7 +107,7 @@ share()
 		}' "$data/$1"
 }
 
-tree='^user (qux|bar|foo|main) '
+tree='^user (qux|bar|foo|main)( |$)'
 
 recorded_callgraph()
 {
@@ -141,9 +142,11 @@ ends_at_syscall_entry()
 		' entry_SYSCALL_64_after_hwframe$'
 }
 
+# Code that the kernel is entered and left by has no frame.
 has_callers()
 {
-	share pingpong.txt 95 '^kernel ' '^kernel [^ ]+ [^ ]'
+	entry='(entry|syscall_return|asm|error|ret)_[^ ]*|__switch_to_asm|do_syscall_64'
+	share pingpong.txt 99 '^kernel ' "^kernel ([^ ]+ [^ ]|($entry)\$)"
 }
 
 text_symbol()
@@ -181,17 +184,29 @@ recorded_both()
 
 both_recurse()
 {
-	share both-recurse.txt 99 '^user down ' \
+	share both-recurse.txt 99 '^user down( |$)' \
 		"^user (down ){$depth}main( __libc_start_call_main| 0x[0-9a-f]+)?\$"
 }
 
 # The one is linked below 0x10000000, the other above.
 both_apart()
 {
-	share both-recurse.txt 100 '^user (down|main) ' \
+	share both-recurse.txt 100 '^user (down|main)( |$)' \
 		'^user( down| main| __[^ ]*| 0x1[0-9a-f]{7})+$' &&
 	share both-callgraph.txt 100 "$tree" \
 		'^user( qux| bar| foo| main| __[^ ]*| 0x[0-9a-f]{6})+$'
+}
+
+recorded_turns()
+{
+	record turns "recurse,5,1000,yield+recurse,$depth,1000,yield" &&
+	chains turns recurse > "$data/turns.txt"
+}
+
+turns_complete()
+{
+	share turns.txt 99 '^user down( |$)' \
+		"^user (down ){5}((down ){$((depth - 5))})?main( [^ ]+)?\$"
 }
 
 # report NAME ARG...: what "perf kvm report" says, with one column for itself
@@ -317,7 +332,7 @@ inside_agrees()
 		}' "$data/inside.txt" "$data/outside.txt"
 }
 
-ktap_set_plan 22
+ktap_set_plan 24
 ktap_test_result "callgraph: recorded" recorded_callgraph
 ktap_test_result "callgraph: chains are complete to main" complete_to_main callgraph.txt
 ktap_test_result "callgraph: chains are paths of the call tree" path_of_the_tree callgraph.txt
@@ -337,6 +352,8 @@ ktap_test_result "both: recorded" recorded_both
 ktap_test_result "both: chains of callgraph are complete" complete_to_main both-callgraph.txt
 ktap_test_result "both: chains of recurse are complete" both_recurse
 ktap_test_result "both: chains do not mix" both_apart
+ktap_test_result "taking turns: recorded" recorded_turns
+ktap_test_result "taking turns: chains are complete" turns_complete
 ktap_test_result "callgraph: recorded from inside as well" recorded_inside
 ktap_test_result "callgraph: inside and outside agree" inside_agrees
 ktap_test_result "no program named: addresses in user space" without_program

@@ -819,8 +819,11 @@ TEST_F(guest, rbp_far_above_rsp)
 
 TEST_F(guest, rbp_unaligned)
 {
-	self->kernel->rbp += 4;
-	expect_frames(self->kernel, 0);
+	struct guest *g = self->kernel;
+
+	g->rbp = g->stack + 0x304;
+	put_frame(g, g->rbp, 0, return_address(g, 0));
+	expect_frames(g, 0);
 }
 
 TEST_F(guest, rbp_not_canonical)
