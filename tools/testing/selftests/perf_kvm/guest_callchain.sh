@@ -23,8 +23,8 @@
 # Environment:
 #  GUEST_LIB		a shell library, as guest_profile.sh has it; a program may
 #			be several with a plus sign between, to be run at once;
-#			GUEST_FILES names files to be in the guest in addition, and
-#			what the guest leaves in /results ends in $GUEST_DIR
+#			the guest has perf, and what is left there in /results
+#			ends in $GUEST_DIR
 #  GUEST_PROGRAMS	a directory that has the guest's programs callgraph and
 #			recurse
 #
