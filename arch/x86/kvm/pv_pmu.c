@@ -432,7 +432,7 @@ static int pv_pmu_write_report(const struct kvm_pv_pmu_report *report, u32 seq,
 	unsafe_copy_to_user(to_counts, counts,
 			    sizeof(*report) - offsetof(typeof(*report), count),
 			    fault);
-	smp_wmb();
+	smp_wmb();	/* as above */
 	unsafe_put_user(seq, &to->seq, fault);
 
 	user_access_end();
