@@ -30,11 +30,11 @@ module_param(pv_pmu, bool, 0444);
 MODULE_PARM_DESC(pv_pmu, "Offer the paravirtual PMU to guests");
 
 static unsigned int __read_mostly pv_pmu_max_events = KVM_PV_PMU_NR_SLOTS;
-module_param(pv_pmu_max_events, uint, 0444);
+module_param(pv_pmu_max_events, uint, 0644);
 MODULE_PARM_DESC(pv_pmu_max_events, "Events that a vCPU may have open at once");
 
 static bool __read_mostly pv_pmu_raw = true;
-module_param(pv_pmu_raw, bool, 0444);
+module_param(pv_pmu_raw, bool, 0644);
 MODULE_PARM_DESC(pv_pmu_raw, "Let guests count raw events of the host's CPU");
 
 #define PV_PMU_KNOWN_FLAGS						\
@@ -498,6 +498,16 @@ static int pv_pmu_write_header(struct kvm_vcpu *vcpu,
 }
 
 /*
+ * The NMI for overflows that the guest has not seen yet may have been saved along
+ * with them, or it has come too late for that. Guests wonder about a second one.
+ */
+static bool pv_pmu_nmi_is_coming(struct kvm_vcpu *vcpu)
+{
+	return atomic_read(&vcpu->arch.nmi_queued) || vcpu->arch.nmi_pending ||
+	       vcpu->arch.nmi_injected || kvm_x86_call(is_vnmi_pending)(vcpu);
+}
+
+/*
  * User space has set the MSR to what it was when the guest was saved: open what
  * the area says was open, and go on counting from what it says was counted.
  */
@@ -542,8 +552,7 @@ static void pv_pmu_restore(struct kvm_vcpu *vcpu)
 	}
 	pv_pmu_report(vcpu, area, pv_pmu_slots_with(pv, KVM_PV_PMU_OPEN));
 
-	/* That NMI may have been saved as well, or not. */
-	if (header.overflow)
+	if (header.overflow && !pv_pmu_nmi_is_coming(vcpu))
 		kvm_inject_nmi(vcpu);
 }
 

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A workload that does one thing with perf events, over and over:
+ *
+ *	perfops OPERATION EVENTS ROUNDS
+ *
+ * open:	open an event, disabled, and close it
+ * enable:	enable an event and disable it again
+ * read:	read events that run, one after the other
+ * switch:	from this process, which has events that run, to another, which has
+ *		none, and back
+ * switch_both:	the same, with the same events in either
+ *
+ * Prints the nanoseconds that the rounds took.
+ */
+#include <err.h>
+#include <linux/perf_event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_EVENTS 6
+
+static const unsigned int configs[MAX_EVENTS] = {
+	PERF_COUNT_HW_INSTRUCTIONS,
+	PERF_COUNT_HW_CPU_CYCLES,
+	PERF_COUNT_HW_BRANCH_INSTRUCTIONS,
+	PERF_COUNT_HW_BRANCH_MISSES,
+	PERF_COUNT_HW_CACHE_REFERENCES,
+	PERF_COUNT_HW_CACHE_MISSES,
+};
+
+static int fds[MAX_EVENTS];
+
+static int open_event(int i, int disabled)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE,
+		.size = sizeof(attr),
+		.config = configs[i],
+		.disabled = disabled,
+	};
+	int fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+
+	if (fd < 0)
+		err(1, "perf_event_open");
+	return fd;
+}
+
+static void open_events(int n, int disabled)
+{
+	int i;
+
+	for (i = 0; i < n; i++)
+		fds[i] = open_event(i, disabled);
+}
+
+static long long now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static long long open_close(int n, long rounds)
+{
+	long long start = now();
+
+	while (rounds--)
+		close(open_event(0, 1));
+	return now() - start;
+}
+
+static long long enable(int n, long rounds)
+{
+	long long start;
+
+	open_events(n, 1);
+	for (start = now(); rounds--;) {
+		if (ioctl(fds[0], PERF_EVENT_IOC_ENABLE, 0) ||
+		    ioctl(fds[0], PERF_EVENT_IOC_DISABLE, 0))
+			err(1, "ioctl");
+	}
+	return now() - start;
+}
+
+static long long read_all(int n, long rounds)
+{
+	unsigned long long count;
+	long long start;
+	int i;
+
+	open_events(n, 0);
+	for (start = now(); rounds--;) {
+		for (i = 0; i < n; i++)
+			if (read(fds[i], &count, sizeof(count)) != sizeof(count))
+				err(1, "read");
+	}
+	return now() - start;
+}
+
+static void pass(int from, int to)
+{
+	char byte;
+
+	if (read(from, &byte, 1) != 1 || write(to, &byte, 1) != 1)
+		err(1, "pipe");
+}
+
+static long long switch_to(int n, long rounds, int both)
+{
+	int ping[2], pong[2];
+	long long start;
+	pid_t child;
+
+	if (pipe(ping) || pipe(pong))
+		err(1, "pipe");
+
+	child = fork();
+	if (child < 0)
+		err(1, "fork");
+	if (!child) {
+		if (both)
+			open_events(n, 0);
+		for (rounds++; rounds--;)
+			pass(ping[0], pong[1]);
+		_exit(0);
+	}
+
+	open_events(n, 0);
+	/* both are there, with all that they open, after the first */
+	if (write(ping[1], "", 1) != 1)
+		err(1, "pipe");
+	for (start = now(); rounds--;)
+		pass(pong[0], ping[1]);
+	return now() - start;
+}
+
+int main(int argc, char **argv)
+{
+	const char *op = argc == 4 ? argv[1] : "";
+	int n = argc == 4 ? atoi(argv[2]) : 0;
+	long rounds = argc == 4 ? atol(argv[3]) : 0;
+	long long ns;
+
+	if (n > MAX_EVENTS)
+		errx(1, "no more than %d events", MAX_EVENTS);
+
+	if (!strcmp(op, "open"))
+		ns = open_close(n, rounds);
+	else if (!strcmp(op, "enable"))
+		ns = enable(n, rounds);
+	else if (!strcmp(op, "read"))
+		ns = read_all(n, rounds);
+	else if (!strcmp(op, "switch"))
+		ns = switch_to(n, rounds, 0);
+	else if (!strcmp(op, "switch_both"))
+		ns = switch_to(n, rounds, 1);
+	else
+		errx(1, "usage: perfops open|enable|read|switch|switch_both EVENTS ROUNDS");
+
+	printf("%lld\n", ns);
+	return 0;
+}
