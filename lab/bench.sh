@@ -8,12 +8,19 @@
 
 dir=$OUT/bench
 
-TIMEOUT=${TIMEOUT:-600} lab/boot.sh bench bench
+TIMEOUT=${TIMEOUT:-1200} lab/boot.sh bench bench
 awk '
 	BEGIN { print "[" }
-	NF == 3 {
-		printf "%s  { \"op\": \"%s\", \"variant\": \"%s\", \"host_insns\": %d }",
-			(NR > 1 ? ",\n" : ""), $1, $2, $3
+	{
+		printf "%s  { \"op\": \"%s\", \"variant\": \"%s\", ",
+			(NR > 1 ? ",\n" : ""), $1, $2
+		if (NF == 5)
+			printf "\"exits\": %.2f, \"insns\": %d", $3, $4
+		if (NF == 5 && $5 != "-")
+			printf ", \"guest_insns\": %d, ", $4 - $5
+		if ($NF != "-")
+			printf "\"host_insns\": %d", $NF
+		printf " }"
 	}
 	END { print "\n]" }' "$dir/files/bench.txt" > "$dir/bench.json"
 python3 -m json.tool "$dir/bench.json" > /dev/null ||

@@ -4,9 +4,9 @@
  *
  *	perfops OPERATION EVENTS ROUNDS
  *
- * open:	open an event, disabled, and close it
- * enable:	enable an event and disable it again
- * read:	read events that run, one after the other
+ * open:	open the events, disabled, and close them
+ * enable:	enable the first of the events and disable it again
+ * read:	read the events, which run, one after the other
  * switch:	from this process, which has events that run, to another, which has
  *		none, and back
  * switch_both:	the same, with the same events in either
@@ -70,9 +70,13 @@ static long long now(void)
 static long long open_close(int n, long rounds)
 {
 	long long start = now();
+	int i;
 
-	while (rounds--)
-		close(open_event(0, 1));
+	while (rounds--) {
+		open_events(n, 1);
+		for (i = 0; i < n; i++)
+			close(fds[i]);
+	}
 	return now() - start;
 }
 

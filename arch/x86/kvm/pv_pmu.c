@@ -503,8 +503,8 @@ static int pv_pmu_write_header(struct kvm_vcpu *vcpu,
  */
 static bool pv_pmu_nmi_is_coming(struct kvm_vcpu *vcpu)
 {
-	return atomic_read(&vcpu->arch.nmi_queued) || vcpu->arch.nmi_pending ||
-	       vcpu->arch.nmi_injected || kvm_x86_call(is_vnmi_pending)(vcpu);
+	return atomic_read(&vcpu->arch.nmi_queued) || vcpu->arch.nmi_injected ||
+	       kvm_get_nr_pending_nmis(vcpu);
 }
 
 /*
