@@ -30,4 +30,5 @@ cat <<END
 		--guestbinary=$BUILD/workloads/callgraph report -i $dir/host.perf.data
   $dir/flame.svg	the same as a flame graph, for a browser: the guest's kernel is
 	yellow, its user space green, the host red
+  $dir/guest-stat.txt	what the guest's own perf counted
 END
