@@ -8,13 +8,16 @@
  *	      qux		 40 %
  *
  * The shares are of the instructions spent in spin loops; random() adds well
- * under 1 %. Built with frame pointers, and nothing is inlined.
+ * under 1 %. Each round has another length. Built with frame pointers, and nothing
+ * of this is inlined.
  *
  *	callgraph [ROUNDS]	(1000: some 100 million instructions)
  */
 #include <stdlib.h>
 
-/* Half the iterations of a round's loops; a loop is two instructions. */
+#include "vary.h"
+
+/* Half the instructions of an average round; an iteration is two. */
 #define ROUND	50000
 
 /* Naming the stack pointer as an operand makes even a leaf set up its frame. */
@@ -30,24 +33,25 @@ register unsigned long stack_pointer asm("rsp");
 } while (0)
 
 static volatile long sink;
+static unsigned long percent;	/* of this round's iterations */
 
 /* Each frame does some work after its call, so that no call is a tail call. */
 static __attribute__((noinline)) void qux(void)
 {
-	spin(ROUND * 40 / 100);
+	spin(40 * percent);
 }
 
 static __attribute__((noinline)) void bar(void)
 {
 	qux();
 	sink = random();
-	spin(ROUND * 30 / 100);
+	spin(30 * percent);
 }
 
 static __attribute__((noinline)) void foo(void)
 {
 	bar();
-	spin(ROUND * 20 / 100);
+	spin(20 * percent);
 }
 
 int main(int argc, char **argv)
@@ -55,8 +59,9 @@ int main(int argc, char **argv)
 	unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 0) : 1000;
 
 	while (rounds--) {
+		percent = vary(ROUND / 100);
 		foo();
-		spin(ROUND * 10 / 100);
+		spin(10 * percent);
 	}
 	return 0;
 }

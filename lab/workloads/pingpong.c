@@ -2,7 +2,8 @@
 /*
  * A workload that lives in the kernel: two processes pass one byte to and fro
  * through a pair of pipes, so that each round is two writes, two reads and two
- * context switches.
+ * context switches. In user space it only counts down, so that each round has
+ * another length.
  *
  *	pingpong [ROUNDS]	(10000)
  */
@@ -11,9 +12,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vary.h"
+
+/* The average number of iterations, of two instructions, before each read. */
+#define SPIN	300
+
 static void pass(int from, int to)
 {
+	unsigned long n = vary(SPIN);
 	char byte;
+
+	asm volatile("1: dec %0\n\t"
+		     "jnz 1b" : "+r" (n));
 
 	if (read(from, &byte, 1) != 1 || write(to, &byte, 1) != 1)
 		err(1, "pipe");

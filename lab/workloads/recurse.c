@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A CPU-bound workload with a call chain of a known depth: main, and DEPTH
- * times down(), the last of which spins. It is linked to other addresses than
- * the other programs are, so that what runs can be told by the address.
+ * A CPU-bound workload with a call chain of a known depth: main, DEPTH times
+ * down(), and spin(), where it spends its time. It is linked to other addresses
+ * than the other programs are, so that what runs can be told by the address. Each
+ * round has another length.
  *
  *	recurse [DEPTH [ROUNDS [YIELD]]]	(10, 1000: some 100 million
  *						instructions)
@@ -12,23 +13,28 @@
 #include <sched.h>
 #include <stdlib.h>
 
+#include "vary.h"
+
+/* The average number of iterations, of two instructions, in a round. */
 #define ROUND	50000
 
 /* Naming the stack pointer as an operand makes even a leaf set up its frame. */
 register unsigned long stack_pointer asm("rsp");
 
-static __attribute__((noinline)) void down(unsigned long depth)
+static __attribute__((noinline)) void spin(unsigned long n)
 {
-	unsigned long n = ROUND;
-
-	if (depth > 1) {
-		down(depth - 1);
-		/* so that this is no tail call */
-		asm volatile("" : "+r" (stack_pointer));
-		return;
-	}
 	asm volatile("1: dec %0\n\t"
 		     "jnz 1b" : "+r" (n), "+r" (stack_pointer));
+}
+
+static __attribute__((noinline)) void down(unsigned long depth)
+{
+	if (depth > 1)
+		down(depth - 1);
+	else
+		spin(vary(ROUND));
+	/* so that neither is a tail call */
+	asm volatile("" : "+r" (stack_pointer));
 }
 
 int main(int argc, char **argv)
