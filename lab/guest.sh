@@ -8,6 +8,8 @@
 #				are what the next two write and read
 #   guest_say LINE		send a line to the guest's job
 #   guest_expect LINE		read lines of it until LINE; others are shown
+#   guest_run COMMAND		have the job "remote" run a shell command, and show its
+#				output; its status is the status
 #   guest_wait			wait for the guest's end; its verdict is the status
 #
 # $GUEST_DIR/kallsyms has the symbols of the guest's kernel once its job says
@@ -65,6 +67,20 @@ guest_expect()
 	done
 	echo "# the guest ended before it said: $1" >&2
 	cat "$GUEST_DIR/vmm.log" >&2
+	return 1
+}
+
+guest_run()
+{
+	guest_say "$1"
+	while read -r line <&8; do
+		case $line in
+		"status "*)	return "${line#status }" ;;
+		"guest ended")	break ;;
+		esac
+		echo "$line"
+	done
+	echo "# the guest ended while it ran: $1" >&2
 	return 1
 }
 

@@ -1,0 +1,387 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Count in a guest that has no PMU of its own: "perf stat" there works by the
+# paravirtual PMU, as it is. What it counts is checked
+#
+#  - against the length of a loop, and what the host counts for the same program:
+#    equal to the instruction, alone and in groups, per task, per CPU, by
+#    intervals, inherited, on a task that is moved about between two CPUs, and
+#    on a CPU that was offline;
+#  - against itself: what user space and the kernel do adds up to all;
+#  - against the truth when it is scaled, because there are more events than
+#    counters or because the host wants some of them;
+#  - against the host's count of the guest;
+#
+# and that what cannot be counted is said to be not supported, as on the host; that
+# there is no PMU with kvm_pv_pmu=off; and that it stays away from a virtual one.
+#
+# Needs CONFIG_KVM_PV_PMU in the host, CONFIG_KVM_GUEST_PV_PMU in the guest, and a
+# PMU with six counters.
+#
+# Environment:
+#  GUEST_LIB		a shell library with guest_start, guest_expect, guest_run
+#			and guest_wait. "guest_start remote" boots a guest with
+#			$GUEST_CPUS CPUs, the model $GUEST_CPU, and the kernel
+#			parameters $GUEST_APPEND, which says "ready"; it has
+#			perf and the programs loop and pingpong
+#  GUEST_DEBUGFS	KVM's directory in debugfs (/sys/kernel/debug/kvm)
+#
+# shellcheck disable=SC2086,SC2046
+
+DIR=$(dirname "$(readlink -f "$0")")
+. "$DIR/../kselftest/ktap_helpers.sh"
+
+ktap_print_header
+if [ -z "$GUEST_LIB" ]; then
+	ktap_skip_all "GUEST_LIB names no guest to count in"
+	exit "$KSFT_SKIP"
+fi
+. "$GUEST_LIB"
+debugfs=${GUEST_DEBUGFS:-/sys/kernel/debug/kvm}
+
+data=$(mktemp -d)
+trap 'rm -r "$data"' EXIT
+
+fail()
+{
+	echo "# $*"
+	return 1
+}
+
+# equal WHAT GOT WANT
+equal()
+{
+	[ "$2" = "$3" ] || fail "$1: $2, want $3"
+}
+
+# within WHAT GOT MIN MAX
+within()
+{
+	[ "$2" -ge "$3" ] && [ "$2" -le "$4" ] || fail "$1: $2, want $3 to $4"
+}
+
+# near WHAT GOT WANT PERCENT: not farther off than this
+near()
+{
+	within "$1" "$2" $(($3 - $3 * $4 / 100)) $(($3 + $3 * $4 / 100))
+}
+
+# stat ARG...: run "perf stat" in the guest; $data/stat has a line for each event:
+# count, unit, event, time running, per cent of the time
+stat()
+{
+	guest_run "perf stat -x, -o stat.out $* > /dev/null 2> stat.err || cat stat.err; cat stat.out" |
+		grep -v -e '^#' -e '^ *$' > "$data/stat"
+}
+
+# counts ARG...: the counts of "perf stat" in the guest, in one line
+counts()
+{
+	stat "$@"
+	cut -d, -f1 "$data/stat" | tr '\n' ' '
+}
+
+# host_counts ARG...: the same on the host
+host_counts()
+{
+	perf stat -x, -o "$data/host" "$@" > /dev/null || return
+	grep -v -e '^#' -e '^ *$' "$data/host" | cut -d, -f1 | tr '\n' ' '
+}
+
+# start [ARG...]: boot the guest, without a PMU if GUEST_CPU does not say otherwise
+start()
+{
+	GUEST_CPU=${GUEST_CPU:-host,migratable=off,pmu=off} guest_start remote &&
+	guest_expect ready
+}
+
+stop()
+{
+	guest_say "" && guest_wait
+}
+
+found()
+{
+	guest_run "dmesg" > "$data/dmesg"
+	grep 'PV PMU' "$data/dmesg" | sed 's/^/# /'
+	grep -q 'PV PMU: "cpu", [0-9]* slots, [1-9][0-9]* of' "$data/dmesg"
+}
+
+sysfs()
+{
+	devices=/sys/bus/event_source/devices/cpu
+	equal "its type" "$(guest_run "cat $devices/type")" 4 &&
+	equal "the format of event" "$(guest_run "cat $devices/format/event")" \
+		"$(cat $devices/format/event)" &&
+	equal "cpu-cycles" "$(guest_run "cat $devices/events/cpu-cycles")" \
+		"$(cat $devices/events/cpu-cycles)" &&
+	guest_run "perf list hw" | grep -q '^ *cpu-cycles OR cycles'
+}
+
+# Which of the events that perf counts without being told are not supported is up to
+# the host's PMU.
+default_events()
+{
+	stat -d loop
+	cut -d, -f1,3 "$data/stat" | sed 's/^[0-9.]*,/counted,/' | grep -v clock > "$data/guest-default"
+	perf stat -x, -o "$data/host" -d loop > /dev/null
+	grep -v -e '^#' -e '^ *$' "$data/host" | cut -d, -f1,3 | sed 's/^[0-9.]*,/counted,/' |
+		grep -v clock > "$data/host-default"
+	[ $(grep -c counted "$data/host-default") -ge 6 ] &&
+	diff "$data/host-default" "$data/guest-default" | sed 's/^/# /' &&
+	cmp -s "$data/host-default" "$data/guest-default"
+}
+
+# A process's start and end take the same instructions each time.
+loop_exact()
+{
+	short=$(counts -e instructions:u loop 10000000)
+	long=$(counts -e instructions:u loop 20000000)
+	again=$(counts -e instructions:u loop 20000000)
+	equal "the difference of two loops" $((long - short)) 10000000 &&
+	equal "the second run" "$again" "$long" &&
+	equal "the host's" "$(host_counts -e instructions:u loop 10000000)" "$short" &&
+	within "beside the loop" $((short - 10000000)) 1 50000
+}
+
+user_and_kernel()
+{
+	set -- $(counts -e "'{instructions,instructions:u,instructions:k}'" pingpong 500)
+	[ $# = 3 ] && [ "$2" -gt 0 ] && [ "$3" -gt "$2" ] || fail "counts: $*" || return
+	equal "user plus kernel" $(($2 + $3)) "$1"
+}
+
+repeated()
+{
+	stat -r 5 -e instructions:u loop
+	equal "the mean of five" "$(cut -d, -f1 "$data/stat" | tr '\n' ' ')" "$short" &&
+	equal "their variance" "$(cut -d, -f4 "$data/stat")" "0.00%"
+}
+
+# In user space there are perf and the loop.
+on_all_cpus()
+{
+	near "the count" $(counts -a -e instructions:u loop 200000000) 200000000 10
+}
+
+of_a_process()
+{
+	near "the count of a loop that has begun" \
+		$(counts -e instructions:u -p '$(loop 300000000 > /dev/null & echo $!)') 290000000 4
+}
+
+by_intervals()
+{
+	equal "the sum" "$(stat -I 20 -e instructions:u loop 20000000
+		awk -F, '{ sum += $2; n++ } END { print n > 2 ? sum : "of too few" }' "$data/stat")" $long
+}
+
+per_thread()
+{
+	set -- $(counts --per-thread -e instructions:u \
+		-p '$(loop 300000000 > /dev/null & echo $!),$(loop 200000000 > /dev/null & echo $!)')
+	[ $# = 2 ] || fail "counts: $*" || return
+	near "the one" "$1" 290000000 4 && near "the other" "$2" 195000000 4
+}
+
+group()
+{
+	set -- $(counts -e "'{instructions:u,r4d1:u}'" loop 10000000)
+	equal "the first" "$1" $short &&
+	equal "the second" "$2 " "$(host_counts -e r4d1:u loop 10000000)" &&
+	equal "the number of those that always ran" \
+		"$(grep -c ',100.00,' "$data/stat")" 2
+}
+
+inherited()
+{
+	set -- $(counts -e instructions:u sh -c "'loop 10000000; loop 10000000'") \
+		$(counts --no-inherit -e instructions:u sh -c "'loop 10000000; loop 10000000'")
+	within "what the children add" $(($1 - $2)) $((2 * short)) $((2 * short + 20000))
+}
+
+same_event_twice()
+{
+	set -- $(counts -e instructions:u -e instructions:u loop 10000000)
+	equal "the first" "$1 " "$short" && equal "the second" "$2 " "$short"
+}
+
+raw()
+{
+	set -- $(counts -e cpu/event=0xc0/u,cpu/instructions/u,rc0:u,cpu/event=0x76/ loop 10000000)
+	equal "event=0xc0" "$1 " "$short" &&
+	equal "instructions" "$2 " "$short" &&
+	equal "rc0" "$3 " "$short" &&
+	[ "$4" -gt 10000000 ] || fail "cycles: $4"
+}
+
+# A CPU of this model has no such events.
+not_supported()
+{
+	equal "bus-cycles" "$(counts -e bus-cycles loop)" "<not supported> " &&
+	equal "with precise ip" "$(counts -e instructions:up loop)" "<not supported> " &&
+	equal "on the host" "$(host_counts -e bus-cycles loop)" "<not supported> "
+}
+
+sampling_refused()
+{
+	! guest_run "perf record -q -e instructions:u -o perf.data loop" > "$data/record" &&
+	grep -q "sampling/overflow-interrupts" "$data/record"
+}
+
+# Eight events on six counters take turns; the loop does the same all the time.
+multiplexed()
+{
+	stat -e instructions:u,cycles:u,branches:u,r4d1:u,r4c4:u,r4c8:u,r4c6:u,instructions:k loop 400000000
+	grep 'instructions:u' "$data/stat" | sed 's/^/# /'
+	[ $(awk -F, '/^[0-9]/ && $5 < 100' "$data/stat" | wc -l) -ge 2 ] ||
+		fail "nothing was multiplexed" || return
+	near "instructions" $(awk -F, '$3 == "instructions:u" { print $1 }' "$data/stat") 400000000 2 &&
+	near "branches" $(awk -F, '$3 == "r4d1:u" { print $1 }' "$data/stat") 40000000 2
+}
+
+many_events()
+{
+	events=
+	for cmask in $(seq 1 40); do
+		events="$events,cpu/event=0xc0,cmask=$((cmask % 3)),umask=$cmask/u"
+	done
+	stat -e instructions:u$events loop 400000000
+	set -- $(head -n 1 "$data/stat" | tr , ' ')
+	echo "# $*"
+	near "instructions" "$1" 400000000 5
+}
+
+# moved ARG...: count a loop while it is sent to and fro between two CPUs
+moved()
+{
+	guest_run "perf stat -x, -o stat.out -e instructions:u,migrations loop 20000000 & \
+		while ! pid=\$(pidof loop); do :; done; \
+		while taskset -p 1 \$pid && taskset -p 2 \$pid; do :; done > /dev/null 2>&1; \
+		wait; cat stat.out" | grep -v -e '^#' -e '^ *$' > "$data/stat"
+	sed 's/^/# /' "$data/stat"
+	set -- $(cut -d, -f1 "$data/stat")
+	equal "the count" "$1 " "$long" && [ "$2" -ge 4 ]
+}
+
+# hypercalls COMMAND: how many the guest makes while it runs this
+hypercalls()
+{
+	before=$(cat $debugfs/hypercalls)
+	guest_run "$1" > /dev/null
+	echo $(($(cat $debugfs/hypercalls) - before))
+}
+
+# Only one of the two tasks is counted, so each switch is from or to it.
+exits_of_a_switch()
+{
+	few=$(hypercalls "taskset 1 perf stat --no-inherit -e instructions,cycles,branches pingpong 500")
+	many=$(hypercalls "taskset 1 perf stat --no-inherit -e instructions,cycles,branches pingpong 2500")
+	echo "# $((many - few)) hypercalls in 4000 switches"
+	within "hypercalls" $((many - few)) 1 4400
+}
+
+# There are three tasks' worth of warm slots, and no more commits than switches.
+hotplug()
+{
+	guest_run "echo 0 > /sys/devices/system/cpu/cpu1/online" &&
+	equal "on the CPU that is left" "$(counts -e instructions:u loop 10000000)" "$short" &&
+	guest_run "echo 1 > /sys/devices/system/cpu/cpu1/online" &&
+	guest_run "taskset 2 perf stat -x, -o stat.out -e instructions:u loop 10000000; cat stat.out" |
+		grep -v -e '^#' -e '^ *$' > "$data/stat" &&
+	equal "on the CPU that is back" "$(cut -d, -f1 "$data/stat") " "$short"
+}
+
+# host_stat EVENTS...: count on the host's CPUs until host_stat_stop
+vcpu_threads()
+{
+	grep -l '^CPU .*KVM\|^qemu' /proc/[0-9]*/task/*/comm 2> /dev/null | cut -d/ -f5 | tr '\n' ,
+}
+
+# Beside the loop, there are perf and the shell that starts it.
+host_sees_the_same()
+{
+	perf stat -x, -o "$data/host" -e instructions:Gu -t "$(vcpu_threads | sed 's/,$//')" sleep 1000 > /dev/null &
+	pid=$!
+	usleep 100000
+	guest=$(counts -a -e instructions:u loop 400000000)
+	kill -INT $(pidof sleep)
+	wait $pid
+	host=$(awk -F, '/^[0-9]/ { sum += $1 } END { print sum }' "$data/host")
+	near "the host's count" "$host" "$guest" 5 && [ "$host" -ge "$guest" ]
+}
+
+# taken N COMMAND...: while the host has this many events of its own, which do not
+# give way
+taken()
+{
+	events=
+	for n in $(seq "$1"); do
+		events="$events,cycles:D"
+	done
+	perf stat -a -x, -o "$data/host" -e "${events#,}" sleep 1000 > /dev/null &
+	pid=$!
+	usleep 100000
+	shift
+	"$@"
+	kill -INT $(pidof sleep)
+	wait $pid
+	grep -v -e '^#' -e '^ *$' "$data/host" | grep -vq ',100.00,' && fail "the host's events did not always run"
+	return 0
+}
+
+counters_shared()
+{
+	taken 5 stat -e instructions:u,cycles:u,branches:u loop 400000000
+	sed 's/^/# /' "$data/stat"
+	set -- $(awk -F, '$3 == "instructions:u" { print $1, int($5) }' "$data/stat")
+	near "instructions" "$1" 400000000 3 && within "per cent of the time" "$2" 25 42
+}
+
+no_counter_left()
+{
+	taken 6 stat -e instructions:u loop
+	equal "instructions" "$(cut -d, -f1 "$data/stat")" "<not counted>" &&
+	equal "and afterwards" "$(counts -e instructions:u loop 10000000)" "$short"
+}
+
+off()
+{
+	GUEST_APPEND=kvm_pv_pmu=off start || return
+	equal "instructions" "$(counts -e instructions loop)" "<not supported> " && stop
+}
+
+beside_a_virtual_pmu()
+{
+	GUEST_CPU=host,migratable=off start || return
+	found
+	grep -q 'PV PMU: not used' "$data/dmesg" &&
+	grep -q 'AMD PMU driver' "$data/dmesg" &&
+	equal "instructions" "$(counts -e instructions:u loop 10000000)" "$short" && stop
+}
+
+forced()
+{
+	GUEST_CPU=host,migratable=off GUEST_APPEND=kvm_pv_pmu=force start || return
+	set -- $(counts -e instructions:u,kvm_pv/event=0xc0/u loop 10000000)
+	equal "the virtual PMU's" "$1 " "$short" &&
+	equal "the paravirtual PMU's" "$2 " "$short" && stop
+}
+
+two_cpus()
+{
+	GUEST_CPUS=2 start
+}
+
+cases="start found sysfs default_events loop_exact user_and_kernel repeated
+on_all_cpus of_a_process by_intervals per_thread group inherited same_event_twice raw
+not_supported sampling_refused multiplexed many_events exits_of_a_switch
+host_sees_the_same counters_shared no_counter_left stop
+two_cpus moved hotplug stop off beside_a_virtual_pmu forced"
+
+ktap_set_plan $(echo $cases | wc -w)
+for case in $cases; do
+	ktap_test_result "$case" $case
+done
+ktap_finished
