@@ -35,15 +35,16 @@ mkdir -p "$dir/files"
 
 # EPYC-Rome has SVM with nested paging; lab/qemu adds a later model's PMU. Every
 # instruction takes one virtual nanosecond and idle time is skipped, so that a
-# run can be repeated exactly.
+# run can be repeated exactly. 5-level paging is for the guests of self-tests: Linux
+# keeps to four levels, in the host and in the guest.
 pmu=${PMU:-pmu=on,+perfmon-v2,+amd-lbr-v2,+amd-lbr-pmc-freeze}
 # shellcheck disable=SC2054 # commas are part of the options
 qemu=("$BUILD/qemu/bin/qemu-system-x86_64" -name "guestperf-$name"
 	-nodefaults -no-user-config -display none -no-reboot
 	-accel tcg -icount shift=0,sleep=off
-	-cpu "EPYC-Rome,-pcid,-tsc-deadline,$pmu" -smp "${CPUS:-1}" -m "${MEM:-3072}"
+	-cpu "EPYC-Rome,-pcid,-tsc-deadline,+la57,$pmu" -smp "${CPUS:-1}" -m "${MEM:-3072}"
 	-kernel "$BUILD/kernel/arch/x86/boot/bzImage" -initrd "$BUILD/host.cpio"
-	-append "console=ttyS0 panic=-1 oops=panic ${APPEND:-} -- $*"
+	-append "console=ttyS0 panic=-1 oops=panic no5lvl ${APPEND:-} -- $*"
 	-device virtio-serial-pci)
 
 # port NAME CHARDEV: a virtio port that the init of the host VM looks for

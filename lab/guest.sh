@@ -33,7 +33,7 @@ guest_start()
 			-cpu "${GUEST_CPU:-host,migratable=off}" \
 			-smp "${GUEST_CPUS:-1}" -m "${GUEST_MEM:-512}" \
 			-kernel /boot/bzImage -initrd /boot/guest.cpio \
-			-append "console=ttyS0 panic=-1 oops=panic $GUEST_APPEND -- $*" \
+			-append "console=ttyS0 panic=-1 oops=panic no5lvl $GUEST_APPEND -- $*" \
 			-chardev "pipe,id=console,path=/dev/virtio-ports/guest-console" \
 			-serial chardev:console \
 			-device virtio-serial-pci \

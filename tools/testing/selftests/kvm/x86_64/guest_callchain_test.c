@@ -11,6 +11,7 @@
  *  - A frame that is not credible ends the chain: wherever a hostile guest may
  *    point, at whatever state of its page tables and memslots, and while another
  *    vCPU rewrites them.
+ *  - In SMM and in nested guests there is the IP alone.
  *  - In no case does anything change in guest memory: not an accessed or dirty
  *    bit in the page tables, nor does the guest exit for another reason than it
  *    would without being sampled.
@@ -35,6 +36,7 @@
 #include "kvm_test_harness.h"
 #include "kvm_util.h"
 #include "processor.h"
+#include "svm_util.h"
 #include "test_util.h"
 
 #define MEM_SIZE	0x800000ul
@@ -1034,6 +1036,85 @@ TEST_F(guest, max_stack)
 
 	/* the IP is the first of the three */
 	expect_frames_attr(self->kernel, 2, &attr);
+}
+
+/* ---- not walked, although the frames are there to be found */
+
+/* SMM has an address space of its own; here, the same memory is in it. */
+TEST_F(guest, smm)
+{
+	struct guest *g = self->kernel;
+	struct kvm_vcpu_events events;
+
+	if (!kvm_has_cap(KVM_CAP_X86_SMM))
+		SKIP(return, "KVM has no SMM");
+
+	vm_set_user_memory_region(g->vm, 1 << 16 | MEM_SLOT, 0, 0, MEM_SIZE, hva(g, 0));
+	expect_frames(g, 3);
+
+	vcpu_events_get(g->vcpu, &events);
+	events.flags |= KVM_VCPUEVENT_VALID_SMM;
+	events.smi.smm = 1;
+	vcpu_events_set(g->vcpu, &events);
+	expect_frames(g, 0);
+	EXPECT_TRUE(g->vcpu->run->flags & KVM_RUN_X86_SMM);
+}
+
+static void copy_segment(struct vmcb_seg *to, const struct kvm_segment *from)
+{
+	*to = (struct vmcb_seg) {
+		.selector = from->selector, .limit = from->limit, .base = from->base,
+		.attrib = from->type | from->s << 4 | from->dpl << 5 | from->present << 7 |
+			  from->l << 9 | from->db << 10 | from->g << 11,
+	};
+}
+
+/* Have the guest run one of its own, at the same code and with the same tables. */
+static void enter_nested(struct guest *g)
+{
+	static const uint8_t vmrun_rax[] = { 0x0f, 0x01, 0xd8 };
+	uint64_t vmcb_gpa = alloc_table(g), vmrun_offset = 0x800;
+	struct vmcb *vmcb = hva(g, vmcb_gpa);
+	struct kvm_regs regs = guest_regs(g, 1);
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(g->vcpu, &sregs);
+	sregs.efer |= EFER_SVME;
+	vcpu_sregs_set(g->vcpu, &sregs);
+	vcpu_set_msr(g->vcpu, MSR_VM_HSAVE_PA, alloc_table(g));
+
+	vmcb->control.intercept = BIT_ULL(INTERCEPT_VMRUN);
+	vmcb->control.asid = 1;
+	copy_segment(&vmcb->save.cs, &sregs.cs);
+	copy_segment(&vmcb->save.ss, &sregs.ss);
+	copy_segment(&vmcb->save.ds, &sregs.ds);
+	copy_segment(&vmcb->save.es, &sregs.es);
+	vmcb->save.cr0 = sregs.cr0;
+	vmcb->save.cr3 = sregs.cr3;
+	vmcb->save.cr4 = sregs.cr4;
+	vmcb->save.efer = sregs.efer;
+	vmcb->save.rflags = 2;
+	vmcb->save.rip = g->code;
+	vmcb->save.rsp = g->rsp;
+
+	memcpy(hva(g, CODE_GPA + vmrun_offset), vmrun_rax, sizeof(vmrun_rax));
+	regs.rip = g->code + vmrun_offset;
+	regs.rax = vmcb_gpa;
+	run(g->vcpu, &regs);
+}
+
+/* It stays in the nested guest: what ends a run is an exit to us, not to its host. */
+TEST_F(guest, nested)
+{
+	struct guest *g = self->kernel;
+
+	if (!kvm_cpu_has(X86_FEATURE_SVM))
+		SKIP(return, "KVM has no nested SVM");
+
+	expect_frames(g, 3);
+	enter_nested(g);
+	expect_frames(g, 0);
+	EXPECT_TRUE(g->vcpu->run->flags & KVM_RUN_X86_GUEST_MODE);
 }
 
 /* ---- another vCPU writes the entry that maps the stack all the time */
