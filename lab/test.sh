@@ -12,7 +12,7 @@
 
 # Suites that are a boot of the host VM, which runs the tests of lab/tests/SUITE
 # with the kernel's own runner; and those that are a command.
-boot_suites=(kvm perf_kvm perf_kvm_nmi)
+boot_suites=(kvm perf_kvm perf_kvm_nmi pv_pmu)
 declare -A script_suites=(
 	[tree]=lab/test-tree.sh
 	[lab]=lab/test-lab.sh

@@ -111,6 +111,7 @@ struct pv_pmu_slot {
  * @fresh:	all reports have been brought up to date in this batch
  * @open:	slots that count
  * @dirty:	slots that are not as the host knows them
+ * @max_open:	how many the host has let us open at once
  * @slots:	what is known of each
  * @reaper:	closes slots that have been without a user for long
  */
@@ -122,6 +123,7 @@ struct pv_pmu_cpu {
 	unsigned int txn_flags;
 	unsigned long open;
 	unsigned long dirty;
+	unsigned int max_open;
 	struct pv_pmu_slot slots[KVM_PV_PMU_NR_SLOTS];
 	struct hrtimer reaper;
 };
@@ -145,7 +147,9 @@ static void pv_pmu_call(struct pv_pmu_cpu *cpu, unsigned int op, unsigned long s
 	err = kvm_hypercall2(KVM_HC_PV_PMU, op, slots);
 	if (unlikely(err)) {
 		cpu->on = false;
-		pr_err_once("the host fails with error %ld: nothing is counted any more\n", err);
+		/* the scheduler's locks may be held */
+		printk_deferred_once(KERN_ERR pr_fmt("the host fails, error %ld: nothing is counted any more\n"),
+				     err);
 	}
 }
 
@@ -172,14 +176,15 @@ static struct pv_pmu_value pv_pmu_reported(struct kvm_pv_pmu_report *report)
 	struct pv_pmu_value value;
 	u32 seq;
 
+	/* the barriers pair with those of the host, around what it writes */
 	do {
 		seq = READ_ONCE(report->seq);
-		virt_rmb();
+		virt_rmb();	/* as above */
 		value.status = READ_ONCE(report->status);
 		value.count = READ_ONCE(report->count);
 		value.enabled = READ_ONCE(report->time_enabled);
 		value.running = READ_ONCE(report->time_running);
-		virt_rmb();
+		virt_rmb();	/* as above */
 	} while ((seq & 1) || seq != READ_ONCE(report->seq));
 
 	return value;
@@ -241,22 +246,25 @@ static bool pv_pmu_is_idle(struct pv_pmu_cpu *cpu, unsigned int slot)
 	return !cpu->slots[slot].nr_users && !(cpu->dirty & BIT(slot));
 }
 
+/* One that nobody needs any more, or else an unused one, or the longest idle. */
 static int pv_pmu_free_slot(struct pv_pmu_cpu *cpu)
 {
-	unsigned long free = (BIT(pv_pmu_probe_slot) - 1) & ~(cpu->open | cpu->dirty);
+	unsigned long unused = (BIT(pv_pmu_probe_slot) - 1) & ~(cpu->open | cpu->dirty);
 	unsigned int slot;
 	int oldest = -EAGAIN;
-
-	if (free)
-		return __ffs(free);
 
 	for_each_set_bit(slot, &cpu->open, KVM_PV_PMU_NR_SLOTS) {
 		if (!pv_pmu_is_idle(cpu, slot))
 			continue;
+		if (!READ_ONCE(cpu->slots[slot].kind))
+			return slot;
 		if (oldest < 0 || time_before(cpu->slots[slot].idle_since,
 					      cpu->slots[oldest].idle_since))
 			oldest = slot;
 	}
+
+	if (unused && hweight_long(cpu->open) < cpu->max_open)
+		return __ffs(unused);
 	return oldest;
 }
 
@@ -283,10 +291,26 @@ static void pv_pmu_close_slot(struct pv_pmu_cpu *cpu, unsigned int slot)
 	cpu->dirty |= BIT(slot);
 }
 
-static bool pv_pmu_is_stale(const struct pv_pmu_slot *slot)
+static bool pv_pmu_is_stale(struct pv_pmu_cpu *cpu, unsigned int nr)
 {
-	return !READ_ONCE(slot->kind) ||
+	struct pv_pmu_slot *slot = &cpu->slots[nr];
+
+	return !READ_ONCE(slot->kind) || pv_pmu_value(cpu, nr).status ||
 	       time_after_eq(jiffies, slot->idle_since + msecs_to_jiffies(PV_PMU_KEEP_MS));
+}
+
+/*
+ * If the host has a limit, leave it to perf here who takes turns: the next time
+ * there will be no slot for those that are too many.
+ */
+static void pv_pmu_note_limit(struct pv_pmu_cpu *cpu)
+{
+	unsigned int slot, nr = hweight_long(cpu->open);
+
+	for_each_set_bit(slot, &cpu->open, KVM_PV_PMU_NR_SLOTS)
+		nr -= pv_pmu_value(cpu, slot).status == -ENOSPC;
+	if (nr < hweight_long(cpu->open))
+		cpu->max_open = max(nr, 1u);
 }
 
 /* Returns whether there are others without a user, which are kept for now. */
@@ -298,7 +322,7 @@ static bool pv_pmu_close_stale_slots(struct pv_pmu_cpu *cpu)
 	for_each_set_bit(slot, &cpu->open, KVM_PV_PMU_NR_SLOTS) {
 		if (!pv_pmu_is_idle(cpu, slot))
 			continue;
-		if (pv_pmu_is_stale(&cpu->slots[slot]))
+		if (pv_pmu_is_stale(cpu, slot))
 			pv_pmu_close_slot(cpu, slot);
 		else
 			kept = true;
@@ -534,10 +558,10 @@ static void pv_pmu_del(struct perf_event *event, int flags)
 	event->hw.idx = -1;
 	perf_event_update_userpage(event);
 
-	if (!--slot->nr_users) {
-		slot->idle_since = jiffies;
-		pv_pmu_reap_later(cpu);
-	}
+	if (--slot->nr_users)
+		return;
+	slot->idle_since = jiffies;
+	pv_pmu_reap_later(cpu);
 }
 
 /* --- batches --- */
@@ -561,6 +585,7 @@ static void pv_pmu_enable(struct pmu *pmu)
 		/* leave to the new ones the counters that nobody needs any more */
 		pv_pmu_close_stale_slots(cpu);
 		pv_pmu_commit(cpu);
+		pv_pmu_note_limit(cpu);
 	}
 	pv_pmu_set_batch(cpu, false);
 }
@@ -716,6 +741,7 @@ static int pv_pmu_cpu_on(struct pv_pmu_cpu *cpu)
 		return -ENODEV;
 	}
 
+	cpu->max_open = header->nr_slots - 1;
 	cpu->on = true;
 	return 0;
 }
@@ -735,8 +761,12 @@ static void pv_pmu_suspend(struct pv_pmu_cpu *cpu)
 	unsigned int slot;
 
 	pv_pmu_call(cpu, KVM_PV_PMU_OP_SYNC, cpu->open & ~cpu->dirty);
-	for_each_set_bit(slot, &cpu->open, KVM_PV_PMU_NR_SLOTS)
-		cpu->slots[slot].base = pv_pmu_value(cpu, slot);
+	for_each_set_bit(slot, &cpu->open, KVM_PV_PMU_NR_SLOTS) {
+		if (cpu->slots[slot].nr_users)
+			cpu->slots[slot].base = pv_pmu_value(cpu, slot);
+		else
+			pv_pmu_close_slot(cpu, slot);
+	}
 	cpu->dirty = cpu->open;
 	pv_pmu_cpu_off(cpu);
 }
