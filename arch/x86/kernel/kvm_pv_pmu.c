@@ -227,18 +227,36 @@ static void pv_pmu_withdraw(struct pv_pmu_cpu *cpu, unsigned int slot)
 
 /* --- slots --- */
 
-static int pv_pmu_find_slot(struct pv_pmu_cpu *cpu, const struct pv_pmu_kind *kind)
+static bool pv_pmu_declares(struct pv_pmu_cpu *cpu, unsigned int slot,
+			    const struct pv_pmu_kind *kind)
 {
+	const struct kvm_pv_pmu_request *request = &cpu->area->slots[slot].request;
+
+	return request->type == kind->type && request->config == kind->config &&
+	       request->config1 == kind->config1 &&
+	       request->flags == (kind->flags | KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN);
+}
+
+/* One that counts this kind, or did so for events that are gone by now. */
+static int pv_pmu_find_slot(struct pv_pmu_cpu *cpu, struct pv_pmu_kind *kind)
+{
+	struct pv_pmu_kind *of_slot;
 	unsigned int slot;
 
-	for_each_set_bit(slot, &cpu->open, KVM_PV_PMU_NR_SLOTS)
-		if (READ_ONCE(cpu->slots[slot].kind) == kind)
+	for_each_set_bit(slot, &cpu->open, KVM_PV_PMU_NR_SLOTS) {
+		of_slot = READ_ONCE(cpu->slots[slot].kind);
+		if (of_slot == kind)
 			return slot;
+		if (!of_slot && pv_pmu_declares(cpu, slot, kind)) {
+			WRITE_ONCE(cpu->slots[slot].kind, kind);
+			return slot;
+		}
+	}
 	return -ENOENT;
 }
 
 /*
- * A dirty slot may not be used for anything else: if it came to be what it was
+ * May it be used for another kind? Not if it is dirty: if it came to be what it was
  * when it was committed, the host would see no change, and count on.
  */
 static bool pv_pmu_is_idle(struct pv_pmu_cpu *cpu, unsigned int slot)

@@ -69,11 +69,14 @@ near()
 	within "$1" "$2" $(($3 - $3 * $4 / 100)) $(($3 + $3 * $4 / 100))
 }
 
+# How a program starts depends on its environment.
+perf="env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin perf"
+
 # stat ARG...: run "perf stat" in the guest; $data/stat has a line for each event:
 # count, unit, event, time running, per cent of the time
 stat()
 {
-	guest_run "perf stat -x, -o stat.out $* > /dev/null 2> stat.err || cat stat.err; cat stat.out" |
+	guest_run "$perf stat -x, -o stat.out $* > /dev/null 2> stat.err || cat stat.err; cat stat.out" |
 		grep -v -e '^#' -e '^ *$' > "$data/stat"
 }
 
@@ -87,7 +90,7 @@ counts()
 # host_counts ARG...: the same on the host
 host_counts()
 {
-	perf stat -x, -o "$data/host" "$@" > /dev/null || return
+	$perf stat -x, -o "$data/host" "$@" > /dev/null || return
 	grep -v -e '^#' -e '^ *$' "$data/host" | cut -d, -f1 | tr '\n' ' '
 }
 
