@@ -888,22 +888,29 @@ static const struct attribute_group pv_pmu_format_group = {
  * Generic events as raw ones, for perf's that want them in sysfs. This is not
  * what the host counts for the generic event, but means the same.
  */
-enum { INTEL, OLD_AMD, ZEN };
+enum { INTEL, AMD, ZEN1, ZEN2 };
 
-static const u64 pv_pmu_raw_configs[][3] = {
-	[PERF_COUNT_HW_CPU_CYCLES]	    = { 0x003c, 0x0076, 0x0076 },
-	[PERF_COUNT_HW_INSTRUCTIONS]	    = { 0x00c0, 0x00c0, 0x00c0 },
-	[PERF_COUNT_HW_CACHE_REFERENCES]    = { 0x4f2e, 0x077d, 0xff60 },
-	[PERF_COUNT_HW_CACHE_MISSES]	    = { 0x412e, 0x077e, 0x0964 },
-	[PERF_COUNT_HW_BRANCH_INSTRUCTIONS] = { 0x00c4, 0x00c2, 0x00c2 },
-	[PERF_COUNT_HW_BRANCH_MISSES]	    = { 0x00c5, 0x00c3, 0x00c3 },
+static const u64 pv_pmu_raw_configs[][4] = {
+	[PERF_COUNT_HW_CPU_CYCLES]		= { 0x003c, 0x0076, 0x0076, 0x0076 },
+	[PERF_COUNT_HW_INSTRUCTIONS]		= { 0x00c0, 0x00c0, 0x00c0, 0x00c0 },
+	[PERF_COUNT_HW_CACHE_REFERENCES]	= { 0x4f2e, 0x077d, 0xff60, 0xff60 },
+	[PERF_COUNT_HW_CACHE_MISSES]		= { 0x412e, 0x077e, 0x0964, 0x0964 },
+	[PERF_COUNT_HW_BRANCH_INSTRUCTIONS]	= { 0x00c4, 0x00c2, 0x00c2, 0x00c2 },
+	[PERF_COUNT_HW_BRANCH_MISSES]		= { 0x00c5, 0x00c3, 0x00c3, 0x00c3 },
+	[PERF_COUNT_HW_STALLED_CYCLES_FRONTEND]	= {	 0, 0x00d0, 0x0287, 0x00a9 },
+	[PERF_COUNT_HW_STALLED_CYCLES_BACKEND]	= {	 0, 0x00d1, 0x0187,	 0 },
 };
 
+/* 0 if there is none */
 static u64 pv_pmu_raw_config_of(unsigned int generic)
 {
+	const u64 *configs = pv_pmu_raw_configs[generic];
+
 	if (!pv_pmu_has_amd_events())
-		return pv_pmu_raw_configs[generic][INTEL];
-	return pv_pmu_raw_configs[generic][boot_cpu_data.x86 < 0x17 ? OLD_AMD : ZEN];
+		return configs[INTEL];
+	if (boot_cpu_has(X86_FEATURE_ZEN1))
+		return configs[ZEN1];
+	return configs[boot_cpu_data.x86 < 0x17 ? AMD : ZEN2];
 }
 
 static bool pv_pmu_counts(u32 type, u64 config)
@@ -931,8 +938,9 @@ static ssize_t pv_pmu_event_show(struct device *dev, struct device_attribute *at
 static umode_t pv_pmu_event_visible(struct kobject *kobj, struct attribute *attr, int index)
 {
 	struct device_attribute *event = container_of(attr, struct device_attribute, attr);
+	u64 config = pv_pmu_config_of_attr(event);
 
-	return pv_pmu_counts(PERF_TYPE_RAW, pv_pmu_config_of_attr(event)) ? attr->mode : 0;
+	return config && pv_pmu_counts(PERF_TYPE_RAW, config) ? attr->mode : 0;
 }
 
 #define PV_PMU_EVENT(name, id) \
@@ -945,6 +953,8 @@ static struct attribute *pv_pmu_event_attrs[] = {
 	PV_PMU_EVENT(cache-misses, CACHE_MISSES),
 	PV_PMU_EVENT(branch-instructions, BRANCH_INSTRUCTIONS),
 	PV_PMU_EVENT(branch-misses, BRANCH_MISSES),
+	PV_PMU_EVENT(stalled-cycles-frontend, STALLED_CYCLES_FRONTEND),
+	PV_PMU_EVENT(stalled-cycles-backend, STALLED_CYCLES_BACKEND),
 	NULL
 };
 
