@@ -10,8 +10,8 @@
  * the next one of the same kind takes what is counted from then on, and those
  * that run at the same time share the slot. So a task switch changes nothing that
  * the host had to know; all that it takes is a fresh report (SYNC). A slot
- * without a user is closed when no event of its kind is left and some other slot
- * is opened, or else after a while.
+ * without a user is closed when no event of its kind is left and another slot is
+ * to be opened, or else after a while.
  *
  * What a CPU has is touched by this CPU alone, with interrupts disabled; all but
  * pv_pmu_slot.kind.
@@ -264,43 +264,6 @@ static bool pv_pmu_is_idle(struct pv_pmu_cpu *cpu, unsigned int slot)
 	return !cpu->slots[slot].nr_users && !(cpu->dirty & BIT(slot));
 }
 
-/* One that nobody needs any more, or else an unused one, or the longest idle. */
-static int pv_pmu_free_slot(struct pv_pmu_cpu *cpu)
-{
-	unsigned long unused = (BIT(pv_pmu_probe_slot) - 1) & ~(cpu->open | cpu->dirty);
-	unsigned int slot;
-	int oldest = -EAGAIN;
-
-	for_each_set_bit(slot, &cpu->open, KVM_PV_PMU_NR_SLOTS) {
-		if (!pv_pmu_is_idle(cpu, slot))
-			continue;
-		if (!READ_ONCE(cpu->slots[slot].kind))
-			return slot;
-		if (oldest < 0 || time_before(cpu->slots[slot].idle_since,
-					      cpu->slots[oldest].idle_since))
-			oldest = slot;
-	}
-
-	if (unused && hweight_long(cpu->open) < cpu->max_open)
-		return __ffs(unused);
-	return oldest;
-}
-
-static int pv_pmu_open_slot(struct pv_pmu_cpu *cpu, struct pv_pmu_kind *kind)
-{
-	int slot = pv_pmu_free_slot(cpu);
-
-	if (slot < 0)
-		return slot;
-
-	pv_pmu_declare(cpu, slot, kind, KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN);
-	memset(&cpu->slots[slot].base, 0, sizeof(cpu->slots[slot].base));
-	WRITE_ONCE(cpu->slots[slot].kind, kind);
-	cpu->open |= BIT(slot);
-	cpu->dirty |= BIT(slot);
-	return slot;
-}
-
 static void pv_pmu_close_slot(struct pv_pmu_cpu *cpu, unsigned int slot)
 {
 	pv_pmu_withdraw(cpu, slot);
@@ -346,6 +309,56 @@ static bool pv_pmu_close_stale_slots(struct pv_pmu_cpu *cpu)
 			kept = true;
 	}
 	return kept;
+}
+
+/*
+ * Before new slots are opened, leave them the counters that nobody needs any more:
+ * if they were closed in the same COMMIT, the host might be short of counters
+ * halfway.
+ */
+static void pv_pmu_make_room(struct pv_pmu_cpu *cpu)
+{
+	if (!cpu->dirty) {
+		pv_pmu_close_stale_slots(cpu);
+		pv_pmu_commit(cpu);
+	}
+}
+
+/* One that is not in use, or else the one that has had no user for longest */
+static int pv_pmu_free_slot(struct pv_pmu_cpu *cpu)
+{
+	unsigned long unused = (BIT(pv_pmu_probe_slot) - 1) & ~(cpu->open | cpu->dirty);
+	unsigned int slot;
+	int oldest = -EAGAIN;
+
+	if (unused && hweight_long(cpu->open) < cpu->max_open)
+		return __ffs(unused);
+
+	for_each_set_bit(slot, &cpu->open, KVM_PV_PMU_NR_SLOTS) {
+		if (!pv_pmu_is_idle(cpu, slot))
+			continue;
+		if (oldest < 0 || time_before(cpu->slots[slot].idle_since,
+					      cpu->slots[oldest].idle_since))
+			oldest = slot;
+	}
+	return oldest;
+}
+
+static int pv_pmu_open_slot(struct pv_pmu_cpu *cpu, struct pv_pmu_kind *kind)
+{
+	int slot;
+
+	pv_pmu_make_room(cpu);
+	slot = pv_pmu_free_slot(cpu);
+	if (slot < 0)
+		return slot;
+
+	pv_pmu_declare(cpu, slot, kind, KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN);
+	memset(&cpu->slots[slot].base, 0, sizeof(cpu->slots[slot].base));
+	WRITE_ONCE(cpu->slots[slot].kind, kind);
+	cpu->open |= BIT(slot);
+	cpu->dirty |= BIT(slot);
+	return slot;
 }
 
 static enum hrtimer_restart pv_pmu_reap(struct hrtimer *timer)
@@ -600,8 +613,6 @@ static void pv_pmu_enable(struct pmu *pmu)
 	struct pv_pmu_cpu *cpu = this_cpu_ptr(&pv_pmu_cpu);
 
 	if (cpu->dirty) {
-		/* leave to the new ones the counters that nobody needs any more */
-		pv_pmu_close_stale_slots(cpu);
 		pv_pmu_commit(cpu);
 		pv_pmu_note_limit(cpu);
 	}
