@@ -401,12 +401,12 @@ counts_both()
 
 two_cpus()
 {
-	GUEST_CPUS=2 booted on_two_cpus
+	GUEST_CPUS=2 GUEST_APPEND=maxcpus=1 booted on_two_cpus
 }
 
 on_two_cpus()
 {
-	moved && hotplug
+	guest_run "echo 1 > /sys/devices/system/cpu/cpu1/online" && moved && hotplug
 }
 
 cases="start found sysfs default_events loop_exact user_and_kernel repeated
