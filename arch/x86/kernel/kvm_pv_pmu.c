@@ -135,8 +135,6 @@ static u64 pv_pmu_features __ro_after_init;
 /* the last slot; those below it are for events */
 static unsigned int pv_pmu_probe_slot __ro_after_init;
 
-/* --- what is said to the host, and what it says --- */
-
 static void pv_pmu_call(struct pv_pmu_cpu *cpu, unsigned int op, unsigned long slots)
 {
 	long err;
@@ -225,8 +223,6 @@ static void pv_pmu_withdraw(struct pv_pmu_cpu *cpu, unsigned int slot)
 	memset(request, 0, sizeof(*request));
 }
 
-/* --- slots --- */
-
 static bool pv_pmu_declares(struct pv_pmu_cpu *cpu, unsigned int slot,
 			    const struct pv_pmu_kind *kind)
 {
@@ -272,11 +268,9 @@ static void pv_pmu_close_slot(struct pv_pmu_cpu *cpu, unsigned int slot)
 	cpu->dirty |= BIT(slot);
 }
 
-static bool pv_pmu_is_stale(struct pv_pmu_cpu *cpu, unsigned int nr)
+static bool pv_pmu_is_stale(const struct pv_pmu_slot *slot)
 {
-	struct pv_pmu_slot *slot = &cpu->slots[nr];
-
-	return !READ_ONCE(slot->kind) || pv_pmu_value(cpu, nr).status ||
+	return !READ_ONCE(slot->kind) ||
 	       time_after_eq(jiffies, slot->idle_since + msecs_to_jiffies(PV_PMU_KEEP_MS));
 }
 
@@ -303,7 +297,7 @@ static bool pv_pmu_close_stale_slots(struct pv_pmu_cpu *cpu)
 	for_each_set_bit(slot, &cpu->open, KVM_PV_PMU_NR_SLOTS) {
 		if (!pv_pmu_is_idle(cpu, slot))
 			continue;
-		if (pv_pmu_is_stale(cpu, slot))
+		if (pv_pmu_is_stale(&cpu->slots[slot]))
 			pv_pmu_close_slot(cpu, slot);
 		else
 			kept = true;
@@ -384,8 +378,6 @@ static void pv_pmu_reap_later(struct pv_pmu_cpu *cpu)
 		hrtimer_start(&cpu->reaper, ms_to_ktime(PV_PMU_KEEP_MS),
 			      HRTIMER_MODE_REL_PINNED_HARD);
 }
-
-/* --- kinds --- */
 
 static bool pv_pmu_same_kind(const struct pv_pmu_kind *a, const struct pv_pmu_kind *b)
 {
@@ -471,8 +463,6 @@ static void pv_pmu_put_kind(struct pv_pmu_kind *kind)
 	pv_pmu_forget_kind(kind);
 	kfree(kind);
 }
-
-/* --- counting --- */
 
 static struct pv_pmu_event *to_pv_pmu_event(struct perf_event *event)
 {
@@ -580,22 +570,29 @@ static int pv_pmu_add(struct perf_event *event, int flags)
 	return 0;
 }
 
-static void pv_pmu_del(struct perf_event *event, int flags)
+/* Keep the slot for the next event, unless it has failed: that one can try again. */
+static void pv_pmu_leave_slot(struct pv_pmu_cpu *cpu, unsigned int slot)
 {
-	struct pv_pmu_cpu *cpu = this_cpu_ptr(&pv_pmu_cpu);
-	struct pv_pmu_slot *slot = &cpu->slots[event->hw.idx];
-
-	pv_pmu_stop(event, PERF_EF_UPDATE);
-	event->hw.idx = -1;
-	perf_event_update_userpage(event);
-
-	if (--slot->nr_users)
+	if (--cpu->slots[slot].nr_users)
 		return;
-	slot->idle_since = jiffies;
-	pv_pmu_reap_later(cpu);
+
+	if (pv_pmu_value(cpu, slot).status) {
+		pv_pmu_close_slot(cpu, slot);
+	} else {
+		cpu->slots[slot].idle_since = jiffies;
+		pv_pmu_reap_later(cpu);
+	}
 }
 
-/* --- batches --- */
+static void pv_pmu_del(struct perf_event *event, int flags)
+{
+	struct hw_perf_event *hwc = &event->hw;
+
+	pv_pmu_stop(event, PERF_EF_UPDATE);
+	pv_pmu_leave_slot(this_cpu_ptr(&pv_pmu_cpu), hwc->idx);
+	hwc->idx = -1;
+	perf_event_update_userpage(event);
+}
 
 static void pv_pmu_set_batch(struct pv_pmu_cpu *cpu, bool batch)
 {
@@ -643,8 +640,6 @@ static int pv_pmu_commit_txn(struct pmu *pmu)
 	cpu->txn_flags = 0;
 	return 0;
 }
-
-/* --- events --- */
 
 static bool pv_pmu_has_amd_events(void)
 {
@@ -751,8 +746,6 @@ static int pv_pmu_event_init(struct perf_event *event)
 	event->destroy = pv_pmu_event_destroy;
 	return 0;
 }
-
-/* --- CPUs that come and go --- */
 
 static int pv_pmu_cpu_on(struct pv_pmu_cpu *cpu)
 {
@@ -868,8 +861,6 @@ void kvm_pv_pmu_guest_crash(void)
 			WRITE_ONCE(area->header.cookie, 0);
 	}
 }
-
-/* --- sysfs --- */
 
 static ssize_t event_show(struct device *dev, struct device_attribute *attr, char *page)
 {
@@ -1005,8 +996,6 @@ static const struct attribute_group *pv_pmu_attr_groups[] = {
 	&pv_pmu_caps_group,
 	NULL
 };
-
-/* --- boot --- */
 
 static struct pmu pv_pmu = {
 	.task_ctx_nr	= perf_hw_context,

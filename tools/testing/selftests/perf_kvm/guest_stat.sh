@@ -351,8 +351,9 @@ counters_shared()
 
 no_counter_left()
 {
-	taken 6 stat -e instructions:u loop
-	equal "instructions" "$(cut -d, -f1 "$data/stat")" "<not counted>" &&
+	taken 6 stat -e instructions:u,instructions:uD loop
+	equal "instructions" "$(cut -d, -f1 "$data/stat" | sort -u)" "<not counted>" &&
+	equal_but_for_start "pinned, and afterwards" $(counts -e instructions:uD loop 10000000) $short &&
 	equal_but_for_start "and afterwards" $(counts -e instructions:u loop 10000000) $short
 }
 
