@@ -164,17 +164,24 @@ text_symbol()
 	sed -n "s/^\([0-9a-f]*\) [tT] $1\$/\1/p" "$data/kallsyms"
 }
 
-# Addresses are compared as strings of one width, which every awk can.
+# Addresses are compared as strings of one width, which every awk can. The idle task
+# is called by code of the boot, which is in a section of its own.
 in_kernel_text()
 {
 	perf script -F misc,ip --guestkallsyms="$data/kallsyms" -i "$data/pingpong" | fold |
-		awk -v start="0x$(text_symbol _stext)" -v end="0x$(text_symbol _etext)" '
+		awk -v start="0x$(text_symbol _stext)" -v end="0x$(text_symbol _etext)" \
+		    -v init_start="0x$(text_symbol _sinittext)" \
+		    -v init_end="0x$(text_symbol _einittext)" '
+			function in_text(ip) {
+				return (ip >= start && ip < end) ||
+				       (ip >= init_start && ip < init_end)
+			}
 			$1 != "kernel" { next }
 			{
 				for (i = 2; i <= NF; i++) {
 					frames++
-					if ($i < start || $i >= end) {
-						print "# not in " start ".." end ": " $0
+					if (!in_text($i)) {
+						print "# " $i " is not in the text: " $0
 						bad = 1
 					}
 				}
