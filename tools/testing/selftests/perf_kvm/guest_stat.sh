@@ -357,6 +357,23 @@ no_counter_left()
 	equal_but_for_start "and afterwards" $(counts -e instructions:u loop 10000000) $short
 }
 
+# With a limit to the events of a vCPU, it is the guest's own perf which has them take
+# turns. It learns of the limit by running into it.
+limited()
+{
+	limit=/sys/module/kvm/parameters/pv_pmu_max_events
+	before=$(cat $limit)
+	echo 3 > $limit
+	events=instructions:u,cycles:u,branches:u,r4d1:u,r4c4:u,r4c8:u
+	stat -e $events loop
+	stat -e $events loop 400000000
+	echo "$before" > $limit
+	sed 's/^/# /' "$data/stat"
+	set -- $(awk -F, '$3 == "instructions:u" { print $1, int($5) }' "$data/stat")
+	near "instructions" "$1" 400000000 5 && within "per cent of the time" "$2" 35 65 &&
+	! grep '<not' "$data/stat"
+}
+
 # booted CHECK: boot the guest, check, and stop it in any case
 booted()
 {
@@ -413,7 +430,7 @@ on_two_cpus()
 cases="start found sysfs default_events loop_exact user_and_kernel repeated
 on_all_cpus of_a_process by_intervals per_thread group inherited same_event_twice raw
 not_supported sampling_refused multiplexed many_events exits_of_a_switch
-host_sees_the_same counters_shared no_counter_left stop
+host_sees_the_same counters_shared no_counter_left limited stop
 off beside_a_virtual_pmu forced two_cpus"
 
 [ $# -gt 0 ] || set -- $cases
