@@ -37,6 +37,10 @@ static bool __read_mostly pv_pmu_raw = true;
 module_param(pv_pmu_raw, bool, 0644);
 MODULE_PARM_DESC(pv_pmu_raw, "Let guests count raw events of the host's CPU");
 
+static bool __read_mostly pv_pmu_pinned = true;
+module_param(pv_pmu_pinned, bool, 0644);
+MODULE_PARM_DESC(pv_pmu_pinned, "Let guests have pinned events");
+
 #define PV_PMU_KNOWN_FLAGS						\
 	(KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN | KVM_PV_PMU_SAMPLE |		\
 	 KVM_PV_PMU_FREQ | KVM_PV_PMU_EXCLUDE_USER |			\
@@ -67,6 +71,13 @@ struct kvm_vcpu_pv_pmu {
 	struct gfn_to_hva_cache area;
 	u64 cookie;
 	unsigned int nr_events;
+
+	/*
+	 * Until when (in jiffies) not to ask again whether the VMM may open events,
+	 * and count its guest's kernel: each time leaves an audit record.
+	 */
+	u64 open_refused_until;
+	u64 kernel_refused_until;
 
 	/* To be done before the guest is entered, see kvm_pv_pmu_handle_request(). */
 	bool restore;
@@ -164,6 +175,8 @@ static int pv_pmu_check_request(const struct kvm_pv_pmu_request *request)
 	    memchr_inv(request->reserved, 0, sizeof(request->reserved)))
 		return -EINVAL;
 
+	if (request->flags & KVM_PV_PMU_PINNED && !pv_pmu_pinned)
+		return -EOPNOTSUPP;
 	if (request->flags & KVM_PV_PMU_FREQ && !sample)
 		return -EINVAL;
 	if (!!request->sample_period != sample || request->sample_period >> 63)
@@ -190,7 +203,32 @@ static int pv_pmu_check_request(const struct kvm_pv_pmu_request *request)
 	return request->config1 ? -EINVAL : 0;
 }
 
-static struct perf_event *pv_pmu_create(struct pv_pmu_slot *slot)
+static int pv_pmu_ask(int (*allowed)(void), u64 *refused_until)
+{
+	int r;
+
+	if (get_jiffies_64() < *refused_until)
+		return -EACCES;
+
+	r = allowed();
+	if (r)
+		*refused_until = get_jiffies_64() + HZ;
+	return r;
+}
+
+/* What user space could not have opened, its guest cannot. */
+static int pv_pmu_check_permission(struct kvm_vcpu_pv_pmu *pv,
+				   const struct perf_event_attr *attr)
+{
+	int r = pv_pmu_ask(perf_allow_open, &pv->open_refused_until);
+
+	if (!r && !attr->exclude_kernel)
+		r = pv_pmu_ask(perf_allow_kernel, &pv->kernel_refused_until);
+	return r;
+}
+
+static struct perf_event *pv_pmu_create(struct kvm_vcpu_pv_pmu *pv,
+					struct pv_pmu_slot *slot)
 {
 	const struct kvm_pv_pmu_request *request = &slot->request;
 	u32 flags = request->flags;
@@ -210,19 +248,15 @@ static struct perf_event *pv_pmu_create(struct pv_pmu_slot *slot)
 	struct perf_event *event;
 	int r;
 
-	/* What user space could not have opened, its guest cannot. */
-	if (!attr.exclude_kernel) {
-		r = perf_allow_kernel();
-		if (r)
-			return ERR_PTR(r);
-	}
+	r = pv_pmu_check_permission(pv, &attr);
+	if (r)
+		return ERR_PTR(r);
 
 	event = perf_event_create_kernel_counter(&attr, -1, current,
 						 pv_pmu_overflow, slot);
 	if (IS_ERR(event))
 		return event;
 
-	r = 0;
 	if (!kvm_pmu_eventsel_is_allowed(slot->vcpu->kvm, event->hw.config))
 		r = -EOPNOTSUPP;
 	else if (attr.freq)
@@ -248,7 +282,7 @@ static int pv_pmu_open(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
 	if (pv->nr_events >= pv_pmu_max_events)
 		return -ENOSPC;
 
-	event = pv_pmu_create(slot);
+	event = pv_pmu_create(pv, slot);
 	if (IS_ERR(event))
 		return PTR_ERR(event);
 
@@ -378,7 +412,16 @@ static int pv_pmu_commit(struct kvm_vcpu_pv_pmu *pv,
 			 struct kvm_pv_pmu_area __user *area, unsigned long mask)
 {
 	struct kvm_pv_pmu_request request;
+	u32 flags;
 	int i;
+
+	/* Make room first. What becomes of the flags meanwhile makes no difference. */
+	for_each_set_bit(i, &mask, KVM_PV_PMU_NR_SLOTS) {
+		if (get_user(flags, &area->slots[i].request.flags))
+			return -EFAULT;
+		if (!(flags & KVM_PV_PMU_OPEN))
+			pv_pmu_close(pv, &pv->slots[i]);
+	}
 
 	for_each_set_bit(i, &mask, KVM_PV_PMU_NR_SLOTS) {
 		if (copy_from_user(&request, &area->slots[i].request, sizeof(request)))
@@ -615,17 +658,15 @@ static void pv_pmu_deliver(struct kvm_vcpu *vcpu)
 	overflowed = xchg(&pv->overflowed, 0);
 	if (pv_pmu_report(vcpu, area, overflowed) ||
 	    get_user(pending, &area->header.overflow))
-		return;
+		goto not_delivered;
 
 	r = __try_cmpxchg_user(&area->header.overflow, &pending,
 			       pending | overflowed, fault);
-	if (r > 0) {
-		/* Another vCPU is at it: no reason to, none to wait for it either. */
-		set_mask_bits(&pv->overflowed, 0, overflowed);
+	/* Another vCPU is at it: it has no reason to, nor is there one to wait for it. */
+	if (r > 0)
 		kvm_make_request(KVM_REQ_PV_PMU, vcpu);
-	}
 	if (r)
-		return;
+		goto not_delivered;
 
 	/* The guest will see these together with those that it has not seen yet. */
 	if (!pending) {
@@ -633,6 +674,10 @@ static void pv_pmu_deliver(struct kvm_vcpu *vcpu)
 		++vcpu->stat.pv_pmu_nmis;
 	}
 	trace_kvm_pv_pmu_overflow(vcpu->vcpu_id, overflowed, !pending);
+	return;
+
+not_delivered:
+	set_mask_bits(&pv->overflowed, 0, overflowed);
 }
 
 static int pv_pmu_do_hypercall(struct kvm_vcpu *vcpu, u64 op, u64 mask)
@@ -703,6 +748,8 @@ int kvm_arch_vcpu_run_pid_change(struct kvm_vcpu *vcpu)
 	struct kvm_vcpu_pv_pmu *pv = vcpu->arch.pv_pmu;
 
 	if (pv_pmu_enabled(pv)) {
+		pv->open_refused_until = 0;
+		pv->kernel_refused_until = 0;
 		pv->reopen = true;
 		kvm_make_request(KVM_REQ_PV_PMU, vcpu);
 	}

@@ -1079,10 +1079,36 @@ static void test_paranoid(struct kvm_vcpu *vcpu)
 	ASSERT_STATUS(vcpu, 2, 0);
 	TEST_ASSERT_EQ(report(vcpu, 0)->count, 0);
 
+	/* a refusal stands for a second */
 	set_capability(CAP_PERFMON, true);
+	count(vcpu, 7, LOOPS);
+	ASSERT_STATUS(vcpu, 0, -EACCES);
+	sleep(2);
 	count(vcpu, 7, LOOPS);
 	ASSERT_STATUS(vcpu, 0, 0);
 	ASSERT_COUNT(report(vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+}
+
+static void test_very_paranoid(struct kvm_vcpu *vcpu)
+{
+	enable(vcpu);
+	set_capability(CAP_SYS_ADMIN, false);
+	request(vcpu, 0, HARDWARE(INSTRUCTIONS));
+	request(vcpu, 1, HARDWARE(INSTRUCTIONS,
+				  .flags = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN |
+					   KVM_PV_PMU_EXCLUDE_KERNEL));
+	count(vcpu, 3, LOOPS);
+	ASSERT_STATUS(vcpu, 0, -EACCES);
+	ASSERT_STATUS(vcpu, 1, -EACCES);
+	TEST_ASSERT_EQ(report(vcpu, 1)->count, 0);
+}
+
+static void test_no_pinned_events(struct kvm_vcpu *vcpu)
+{
+	enable(vcpu);
+	assert_refused(vcpu, HARDWARE(INSTRUCTIONS,
+				      .flags = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN |
+					       KVM_PV_PMU_PINNED), -EOPNOTSUPP);
 }
 
 FIXTURE_VARIANT_ADD(pv_pmu_policy, max_events) {
@@ -1091,6 +1117,14 @@ FIXTURE_VARIANT_ADD(pv_pmu_policy, max_events) {
 
 FIXTURE_VARIANT_ADD(pv_pmu_policy, no_raw_events) {
 	PARAMETER("pv_pmu_raw"), "N", test_no_raw_events
+};
+
+FIXTURE_VARIANT_ADD(pv_pmu_policy, no_pinned_events) {
+	PARAMETER("pv_pmu_pinned"), "N", test_no_pinned_events
+};
+
+FIXTURE_VARIANT_ADD(pv_pmu_policy, very_paranoid) {
+	PARANOID, "3", test_very_paranoid
 };
 
 FIXTURE_VARIANT_ADD(pv_pmu_policy, paranoid) {
