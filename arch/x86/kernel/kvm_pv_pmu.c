@@ -46,7 +46,10 @@
  * struct pv_pmu_kind - what events have in common that can share a slot
  * @list:	in pv_pmu_kinds
  * @nr_events:	events of perf's that are of this kind
- * @type:	and the others: as in struct kvm_pv_pmu_request
+ * @type:	these are those of struct kvm_pv_pmu_request
+ * @flags:	without KVM_PV_PMU_OPEN and KVM_PV_PMU_RUN
+ * @config:	see @type
+ * @config1:	see @type
  */
 struct pv_pmu_kind {
 	struct list_head list;
@@ -146,8 +149,7 @@ static void pv_pmu_call(struct pv_pmu_cpu *cpu, unsigned int op, unsigned long s
 	if (unlikely(err)) {
 		cpu->on = false;
 		/* the scheduler's locks may be held */
-		printk_deferred_once(KERN_ERR pr_fmt("the host fails, error %ld: nothing is counted any more\n"),
-				     err);
+		printk_deferred_once(pr_fmt("error %ld of the host, no more counts\n"), err);
 	}
 }
 
@@ -945,18 +947,24 @@ static umode_t pv_pmu_event_visible(struct kobject *kobj, struct attribute *attr
 	return config && pv_pmu_counts(PERF_TYPE_RAW, config) ? attr->mode : 0;
 }
 
-#define PV_PMU_EVENT(name, id) \
-	PMU_EVENT_ATTR_ID(name, pv_pmu_event_show, PERF_COUNT_HW_##id)
+#define PV_PMU_EVENT(_name, _id)						\
+	(&((struct perf_pmu_events_attr[]) { {					\
+		.attr = {							\
+			.attr = { .name = _name, .mode = 0444 },		\
+			.show = pv_pmu_event_show,				\
+		},								\
+		.id = PERF_COUNT_HW_##_id,					\
+	} })[0].attr.attr)
 
 static struct attribute *pv_pmu_event_attrs[] = {
-	PV_PMU_EVENT(cpu-cycles, CPU_CYCLES),
-	PV_PMU_EVENT(instructions, INSTRUCTIONS),
-	PV_PMU_EVENT(cache-references, CACHE_REFERENCES),
-	PV_PMU_EVENT(cache-misses, CACHE_MISSES),
-	PV_PMU_EVENT(branch-instructions, BRANCH_INSTRUCTIONS),
-	PV_PMU_EVENT(branch-misses, BRANCH_MISSES),
-	PV_PMU_EVENT(stalled-cycles-frontend, STALLED_CYCLES_FRONTEND),
-	PV_PMU_EVENT(stalled-cycles-backend, STALLED_CYCLES_BACKEND),
+	PV_PMU_EVENT("cpu-cycles", CPU_CYCLES),
+	PV_PMU_EVENT("instructions", INSTRUCTIONS),
+	PV_PMU_EVENT("cache-references", CACHE_REFERENCES),
+	PV_PMU_EVENT("cache-misses", CACHE_MISSES),
+	PV_PMU_EVENT("branch-instructions", BRANCH_INSTRUCTIONS),
+	PV_PMU_EVENT("branch-misses", BRANCH_MISSES),
+	PV_PMU_EVENT("stalled-cycles-frontend", STALLED_CYCLES_FRONTEND),
+	PV_PMU_EVENT("stalled-cycles-backend", STALLED_CYCLES_BACKEND),
 	NULL
 };
 
@@ -1144,5 +1152,6 @@ static int __init pv_pmu_init(void)
 	}
 	return 0;
 }
-/* after the hardware's, and before there are other CPUs and the watchdog */
+
+/* After the hardware's, and before there are other CPUs and the watchdog */
 early_initcall(pv_pmu_init);

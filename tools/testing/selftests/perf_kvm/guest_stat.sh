@@ -29,7 +29,7 @@
 #			perf and the programs loop and pingpong
 #  GUEST_DEBUGFS	KVM's directory in debugfs (/sys/kernel/debug/kvm)
 #
-# shellcheck disable=SC2086,SC2046
+# shellcheck disable=SC2086,SC2046,SC2016,SC2015
 
 DIR=$(dirname "$(readlink -f "$0")")
 . "$DIR/../kselftest/ktap_helpers.sh"
@@ -80,12 +80,18 @@ equal_but_for_start()
 	within "$1" "$2" $(($3 - start_differs)) $(($3 + start_differs))
 }
 
+# results: those of "perf stat -x,", without what else is in its file
+results()
+{
+	grep -v -e '^#' -e '^ *$'
+}
+
 # stat ARG...: run "perf stat" in the guest; $data/stat has a line for each event:
 # count, unit, event, time running, per cent of the time
 stat()
 {
-	guest_run "$perf stat -x, -o stat.out $* > /dev/null 2> stat.err || cat stat.err; cat stat.out" |
-		grep -v -e '^#' -e '^ *$' > "$data/stat"
+	guest_run "$perf stat -x, -o stat.out $* > /dev/null 2> err || cat err; cat stat.out" |
+		results > "$data/stat"
 }
 
 # counts ARG...: the counts of "perf stat" in the guest, in one line
@@ -99,7 +105,7 @@ counts()
 host_counts()
 {
 	$perf stat -x, -o "$data/host" "$@" > /dev/null || return
-	grep -v -e '^#' -e '^ *$' "$data/host" | cut -d, -f1 | tr '\n' ' '
+	results < "$data/host" | cut -d, -f1 | tr '\n' ' '
 }
 
 # start [ARG...]: boot the guest, without a PMU if GUEST_CPU does not say otherwise
@@ -132,15 +138,19 @@ sysfs()
 	guest_run "perf list hw" | grep -q '^ *cpu-cycles OR cycles'
 }
 
+counted()
+{
+	cut -d, -f1,3 | sed 's/^[0-9.]*,/counted,/' | grep -v clock
+}
+
 # Which of the events that perf counts without being told are not supported is up to
 # the host's PMU.
 default_events()
 {
 	stat -d loop
-	cut -d, -f1,3 "$data/stat" | sed 's/^[0-9.]*,/counted,/' | grep -v clock > "$data/guest-default"
-	perf stat -x, -o "$data/host" -d loop > /dev/null
-	grep -v -e '^#' -e '^ *$' "$data/host" | cut -d, -f1,3 | sed 's/^[0-9.]*,/counted,/' |
-		grep -v clock > "$data/host-default"
+	counted < "$data/stat" > "$data/guest-default"
+	host_counts -d loop > /dev/null
+	results < "$data/host" | counted > "$data/host-default"
 	[ $(grep -c counted "$data/host-default") -ge 6 ] &&
 	diff "$data/host-default" "$data/guest-default" | sed 's/^/# /' &&
 	cmp -s "$data/host-default" "$data/guest-default"
@@ -154,9 +164,10 @@ loop_exact()
 	again=$(counts -e instructions:u loop 20000000)
 	equal "the difference of two loops" $((long - short)) 10000000 &&
 	equal "the second run" "$again" "$long" &&
-	equal "the difference of two loops on the host" $(($(host_counts -e instructions:u loop 20000000) -
-		$(host_counts -e instructions:u loop 10000000))) 10000000 &&
-	equal_but_for_start "the host's" $(host_counts -e instructions:u loop 10000000) $short &&
+	host_short=$(host_counts -e instructions:u loop 10000000)
+	host_long=$(host_counts -e instructions:u loop 20000000)
+	equal "the host's difference" $((host_long - host_short)) 10000000 &&
+	equal_but_for_start "the host's" $host_short $short &&
 	within "beside the loop" $((short - 10000000)) 1 50000
 }
 
@@ -247,15 +258,21 @@ sampling_refused()
 	grep -q "sampling/overflow-interrupts" "$data/record"
 }
 
+count_of()
+{
+	awk -F, -v event="$1" '$3 == event { print $1 }' "$data/stat"
+}
+
 # Eight events on six counters take turns; the loop does the same all the time.
 multiplexed()
 {
-	stat -e instructions:u,cycles:u,branches:u,r4d1:u,r4c4:u,r4c8:u,r4c6:u,instructions:k loop 400000000
+	stat -e instructions:u,cycles:u,branches:u,r4d1:u,r4c4:u,r4c8:u,r4c6:u,instructions:k \
+		loop 400000000
 	grep 'instructions:u' "$data/stat" | sed 's/^/# /'
 	[ $(awk -F, '/^[0-9]/ && $5 < 100' "$data/stat" | wc -l) -ge 2 ] ||
 		fail "nothing was multiplexed" || return
-	near "instructions" $(awk -F, '$3 == "instructions:u" { print $1 }' "$data/stat") 400000000 2 &&
-	near "branches" $(awk -F, '$3 == "r4d1:u" { print $1 }' "$data/stat") 40000000 2
+	near "instructions" $(count_of instructions:u) 400000000 2 &&
+	near "branches" $(count_of r4d1:u) 40000000 2
 }
 
 many_events()
@@ -276,7 +293,7 @@ moved()
 	guest_run "$perf stat -x, -o stat.out -e instructions:u,migrations loop 200000000 & \
 		while ! pid=\$(pidof loop); do :; done; \
 		while taskset -p 1 \$pid && taskset -p 2 \$pid; do :; done > /dev/null 2>&1; \
-		wait; cat stat.out" | grep -v -e '^#' -e '^ *$' > "$data/stat"
+		wait; cat stat.out" | results > "$data/stat"
 	sed 's/^/# /' "$data/stat"
 	set -- $(cut -d, -f1 "$data/stat")
 	equal_but_for_start "the count" $1 $((long + 180000000)) && within "migrations" $2 4 1000000
@@ -293,8 +310,9 @@ hypercalls()
 # Only one of the two tasks is counted, so each switch is from or to it.
 exits_of_a_switch()
 {
-	few=$(hypercalls "taskset 1 perf stat --no-inherit -e instructions,cycles,branches pingpong 500")
-	many=$(hypercalls "taskset 1 perf stat --no-inherit -e instructions,cycles,branches pingpong 2500")
+	count="taskset 1 perf stat --no-inherit -e instructions,cycles,branches"
+	few=$(hypercalls "$count pingpong 500")
+	many=$(hypercalls "$count pingpong 2500")
 	echo "# $((many - few)) hypercalls in 4000 switches"
 	within "hypercalls" $((many - few)) 1 4400
 }
@@ -302,10 +320,10 @@ exits_of_a_switch()
 hotplug()
 {
 	guest_run "echo 0 > /sys/devices/system/cpu/cpu1/online" &&
-	equal_but_for_start "on the CPU that is left" $(counts -e instructions:u loop 10000000) $short &&
+	equal_but_for_start "on the other CPU" $(counts -e instructions:u loop 10000000) $short &&
 	guest_run "echo 1 > /sys/devices/system/cpu/cpu1/online" &&
-	guest_run "taskset 2 $perf stat -x, -o stat.out -e instructions:u loop 10000000; cat stat.out" |
-		grep -v -e '^#' -e '^ *$' > "$data/stat" &&
+	guest_run "taskset 2 $perf stat -x, -o stat.out -e instructions:u loop 10000000" &&
+	guest_run "cat stat.out" | results > "$data/stat" &&
 	equal_but_for_start "on the CPU that is back" $(cut -d, -f1 "$data/stat") $short
 }
 
@@ -327,7 +345,7 @@ host_sees_the_same()
 taken()
 {
 	events=
-	for n in $(seq "$1"); do
+	for _ in $(seq "$1"); do
 		events="$events,cycles:D"
 	done
 	perf stat -a -x, -o "$data/host" -e "${events#,}" sleep 1000 > /dev/null &
@@ -337,13 +355,12 @@ taken()
 	"$@"
 	kill -INT $(pidof sleep)
 	wait $pid
-	grep -v -e '^#' -e '^ *$' "$data/host" | grep -vq ',100.00,' && fail "the host's events did not always run"
-	return 0
+	! results < "$data/host" | grep -v ',100.00,'
 }
 
 counters_shared()
 {
-	taken 5 stat -e instructions:u,cycles:u,branches:u loop 400000000
+	taken 5 stat -e instructions:u,cycles:u,branches:u loop 400000000 || return
 	sed 's/^/# /' "$data/stat"
 	set -- $(awk -F, '$3 == "instructions:u" { print $1, int($5) }' "$data/stat")
 	near "instructions" "$1" 400000000 3 && within "per cent of the time" "$2" 25 42
@@ -351,10 +368,10 @@ counters_shared()
 
 no_counter_left()
 {
-	taken 6 stat -e instructions:u,instructions:uD loop
-	equal "instructions" "$(cut -d, -f1 "$data/stat" | sort -u)" "<not counted>" &&
-	equal_but_for_start "pinned, and afterwards" $(counts -e instructions:uD loop 10000000) $short &&
-	equal_but_for_start "and afterwards" $(counts -e instructions:u loop 10000000) $short
+	taken 6 stat -e instructions:u,instructions:uD loop || return
+	equal "instructions" "$(cut -d, -f1 "$data/stat" | sort -u)" "<not counted>" || return
+	set -- $(counts -e instructions:u,instructions:uD loop 10000000)
+	equal_but_for_start "afterwards" $1 $short && equal "pinned" $2 $1
 }
 
 # With a limit to the events of a vCPU, it is the guest's own perf which has them take
