@@ -317,6 +317,22 @@ exits_of_a_switch()
 	within "hypercalls" $((many - few)) 1 4400
 }
 
+# unplugged: count a loop whose CPU is taken from under it, over and over
+unplugged()
+{
+	guest_run "$perf stat -x, -o stat.out -e instructions:u,migrations loop 500000000 & \
+		while ! pid=\$(pidof loop); do :; done; \
+		while taskset -p 2 \$pid; do \
+			for online in 0 1; do \
+				echo \$online > /sys/devices/system/cpu/cpu1/online; \
+			done; \
+		done > /dev/null 2>&1; \
+		wait; cat stat.out" | results > "$data/stat"
+	sed 's/^/# /' "$data/stat"
+	set -- $(cut -d, -f1 "$data/stat")
+	equal_but_for_start "the count" $1 $((long + 480000000)) && within "migrations" $2 2 1000000
+}
+
 hotplug()
 {
 	guest_run "echo 0 > /sys/devices/system/cpu/cpu1/online" &&
@@ -441,7 +457,8 @@ two_cpus()
 
 on_two_cpus()
 {
-	guest_run "echo 1 > /sys/devices/system/cpu/cpu1/online" && moved && hotplug
+	guest_run "echo 1 > /sys/devices/system/cpu/cpu1/online" &&
+	moved && hotplug && unplugged
 }
 
 cases="start found sysfs default_events loop_exact user_and_kernel repeated
