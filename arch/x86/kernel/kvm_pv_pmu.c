@@ -194,8 +194,11 @@ static struct pv_pmu_value pv_pmu_value(struct pv_pmu_cpu *cpu, unsigned int slo
 {
 	struct pv_pmu_value value = cpu->slots[slot].base, reported;
 
-	/* until it is committed, the report is that of another event */
-	if (cpu->dirty & BIT(slot))
+	/*
+	 * Until it is committed, the report is that of another event; and a host
+	 * that has failed may not have finished it.
+	 */
+	if (cpu->dirty & BIT(slot) || unlikely(!cpu->on))
 		return value;
 
 	reported = pv_pmu_reported(&cpu->area->slots[slot].report);
@@ -505,6 +508,15 @@ static void pv_pmu_update(struct perf_event *event)
 	s64 last = local64_read(&hwc->prev_count);
 	struct pv_pmu_value value;
 
+	/* nothing is counted: let this be time without a counter */
+	if (unlikely(!cpu->on)) {
+		value = to_pv_pmu_event(event)->last;
+		value.status = -ENODEV;
+		if (!in_nmi())
+			pv_pmu_update_time(event, &value);
+		return;
+	}
+
 	do {
 		value = pv_pmu_value(cpu, hwc->idx);
 	} while (!local64_try_cmpxchg(&hwc->prev_count, &last, value.count));
@@ -744,6 +756,8 @@ static int pv_pmu_event_init(struct perf_event *event)
 	}
 
 	event->hw.idx = -1;
+	/* it may be read as soon as perf says that it is active, before it is added */
+	event->hw.state = PERF_HES_STOPPED | PERF_HES_UPTODATE;
 	event->pmu_private = pv;
 	event->destroy = pv_pmu_event_destroy;
 	return 0;
