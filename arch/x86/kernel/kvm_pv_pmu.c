@@ -20,6 +20,7 @@
 
 #include <linux/cc_platform.h>
 #include <linux/cleanup.h>
+#include <linux/cpufeature.h>
 #include <linux/cpuhotplug.h>
 #include <linux/hrtimer.h>
 #include <linux/init.h>
@@ -30,7 +31,6 @@
 #include <linux/set_memory.h>
 #include <linux/slab.h>
 
-#include <asm/cpufeature.h>
 #include <asm/hypervisor.h>
 #include <asm/kvm_pv_pmu.h>
 #include <asm/kvm_pv_pmu_guest.h>

@@ -12,6 +12,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/bitmap.h>
+#include <linux/jiffies.h>
 #include <linux/kvm_host.h>
 #include <linux/moduleparam.h>
 #include <linux/perf_event.h>
@@ -207,7 +208,7 @@ static int pv_pmu_ask(int (*allowed)(void), u64 *refused_until)
 {
 	int r;
 
-	if (get_jiffies_64() < *refused_until)
+	if (time_before64(get_jiffies_64(), *refused_until))
 		return -EACCES;
 
 	r = allowed();

@@ -10,10 +10,11 @@
 #ifndef _UAPI_ASM_X86_KVM_PV_PMU_H
 #define _UAPI_ASM_X86_KVM_PV_PMU_H
 
+#include <linux/const.h>
 #include <linux/types.h>
 
 /* MSR_KVM_PV_PMU: bits 63:12 are those of the area's address, 11:1 are zero. */
-#define KVM_PV_PMU_ENABLED		(1ULL << 0)
+#define KVM_PV_PMU_ENABLED		_BITULL(0)
 #define KVM_PV_PMU_RESERVED_MASK	0xffeULL
 
 /*
@@ -28,11 +29,11 @@
 #define KVM_PV_PMU_NR_SLOTS		31
 
 /* kvm_pv_pmu_header.features */
-#define KVM_PV_PMU_FEATURE_RAW		(1ULL << 0)	/* events of PERF_TYPE_RAW */
-#define KVM_PV_PMU_FEATURE_SAMPLE	(1ULL << 1)	/* KVM_PV_PMU_SAMPLE */
-#define KVM_PV_PMU_FEATURE_FREQ		(1ULL << 2)	/* KVM_PV_PMU_FREQ */
-#define KVM_PV_PMU_FEATURE_RDPMC	(1ULL << 3)	/* rdpmc_* of a report */
-#define KVM_PV_PMU_FEATURE_BRANCH_STACK	(1ULL << 4)	/* branch_sample_type */
+#define KVM_PV_PMU_FEATURE_RAW		_BITULL(0)	/* events of PERF_TYPE_RAW */
+#define KVM_PV_PMU_FEATURE_SAMPLE	_BITULL(1)	/* KVM_PV_PMU_SAMPLE */
+#define KVM_PV_PMU_FEATURE_FREQ		_BITULL(2)	/* KVM_PV_PMU_FREQ */
+#define KVM_PV_PMU_FEATURE_RDPMC	_BITULL(3)	/* rdpmc_* of a report */
+#define KVM_PV_PMU_FEATURE_BRANCH_STACK	_BITULL(4)	/* branch_sample_type */
 
 /**
  * struct kvm_pv_pmu_header - the first 128 bytes of an area
@@ -58,13 +59,13 @@ struct kvm_pv_pmu_header {
 };
 
 /* kvm_pv_pmu_request.flags; other bits are zero */
-#define KVM_PV_PMU_OPEN			(1U << 0)	/* there is an event */
-#define KVM_PV_PMU_RUN			(1U << 1)	/* it counts */
-#define KVM_PV_PMU_SAMPLE		(1U << 2)	/* it overflows, see sample_period */
-#define KVM_PV_PMU_FREQ			(1U << 3)	/* by sample_freq instead */
-#define KVM_PV_PMU_EXCLUDE_USER		(1U << 4)	/* not at CPL 3 */
-#define KVM_PV_PMU_EXCLUDE_KERNEL	(1U << 5)	/* not at CPL 0 to 2 */
-#define KVM_PV_PMU_PINNED		(1U << 6)	/* always on a counter, or -EBUSY */
+#define KVM_PV_PMU_OPEN			_BITUL(0)	/* there is an event */
+#define KVM_PV_PMU_RUN			_BITUL(1)	/* it counts */
+#define KVM_PV_PMU_SAMPLE		_BITUL(2)	/* it overflows, see sample_period */
+#define KVM_PV_PMU_FREQ			_BITUL(3)	/* by sample_freq instead */
+#define KVM_PV_PMU_EXCLUDE_USER		_BITUL(4)	/* not at CPL 3 */
+#define KVM_PV_PMU_EXCLUDE_KERNEL	_BITUL(5)	/* not at CPL 0 to 2 */
+#define KVM_PV_PMU_PINNED		_BITUL(6)	/* always on a counter, or -EBUSY */
 
 /**
  * struct kvm_pv_pmu_request - what the guest declares; written by it alone

@@ -149,29 +149,29 @@ static uint64_t guest_read(uint64_t address, uint64_t unused)
 #define STR(x)		#x
 #define XSTR(x)		STR(x)
 
-#define COMMIT_SPIN_SYNC(hypercall) do {				\
-	asm volatile(hypercall "\n\t"					\
-		     "mov %%rax, %%r8\n\t"				\
-		     "1: dec %[loops]\n\t"				\
-		     "jnz 1b\n\t"					\
-		     "mov $" XSTR(KVM_HC_PV_PMU) ", %%eax\n\t"		\
-		     "mov $" XSTR(KVM_PV_PMU_OP_SYNC) ", %%ebx\n\t"	\
-		     hypercall "\n\t"					\
-		     "or %%r8, %%rax"					\
-		     : "=&a"(ret), [loops] "+&D"(loops), "+&b"(op)	\
-		     : "0"((uint64_t)KVM_HC_PV_PMU), "c"(mask)		\
-		     : "r8", "memory");					\
-} while (0)
+/* From one hypercall, with what is in %rax, to the next. */
+#define SPIN								\
+	"mov %%rax, %%r8\n\t"						\
+	"1: dec %[loops]\n\t"						\
+	"jnz 1b\n\t"							\
+	"mov $" XSTR(KVM_HC_PV_PMU) ", %%eax\n\t"			\
+	"mov $" XSTR(KVM_PV_PMU_OP_SYNC) ", %%ebx\n\t"
 
 /* Commit, run a number of instructions and branches that is known, and sync. */
 static uint64_t guest_count(uint64_t mask, uint64_t loops)
 {
-	uint64_t op = KVM_PV_PMU_OP_COMMIT, ret;
+	uint64_t op = KVM_PV_PMU_OP_COMMIT, ret = KVM_HC_PV_PMU;
 
 	if (host_cpu_is_amd)
-		COMMIT_SPIN_SYNC("vmmcall");
+		asm volatile("vmmcall\n\t" SPIN "vmmcall\n\t"
+			     "or %%r8, %%rax"
+			     : "+a"(ret), [loops] "+D"(loops), "+b"(op)
+			     : "c"(mask) : "r8", "memory");
 	else
-		COMMIT_SPIN_SYNC("vmcall");
+		asm volatile("vmcall\n\t" SPIN "vmcall\n\t"
+			     "or %%r8, %%rax"
+			     : "+a"(ret), [loops] "+D"(loops), "+b"(op)
+			     : "c"(mask) : "r8", "memory");
 	return ret;
 }
 
@@ -190,7 +190,7 @@ static uint64_t read_number(const char *path)
 	FILE *f = fopen(path, "r");
 
 	if (f) {
-		if (fscanf(f, "%" SCNu64, &n) != 1)
+		if (fscanf(f, "%lu", &n) != 1)
 			n = 0;
 		fclose(f);
 	}
@@ -417,10 +417,14 @@ static bool is_count(uint64_t n, uint64_t expected)
 		    __n, __expected);						\
 } while (0)
 
-#define ASSERT_STATUS(vcpu, slot, expected)					\
-	TEST_ASSERT(report(vcpu, slot)->status == (expected),			\
-		    "the status of slot %d is %d, not %d", slot,		\
-		    report(vcpu, slot)->status, expected)
+#define ASSERT_STATUS(vcpu, slot, expected) do {				\
+	int __slot = (slot), __expected = (expected);				\
+	int __status = report(vcpu, __slot)->status;				\
+										\
+	TEST_ASSERT(__status == __expected,					\
+		    "the status of slot %d is %d, not %d",			\
+		    __slot, __status, __expected);				\
+} while (0)
 
 static void assert_untouched(const struct kvm_pv_pmu_area *area,
 			     const struct kvm_pv_pmu_area *copy)
@@ -758,7 +762,7 @@ TEST_F(pv_pmu, closes)
 	count(self->vcpu, BIT(3), LOOPS);
 
 	/* what is not open need not be valid */
-	request(self->vcpu, 3, REQUEST(.type = -1, .flags = ~KVM_PV_PMU_OPEN, .reserved[2] = 1));
+	request(self->vcpu, 3, REQUEST(.type = -1, .flags = (uint32_t)~KVM_PV_PMU_OPEN, .reserved[2] = 1));
 	commit(self->vcpu, BIT(3));
 	assert_no_report(self->vcpu, 3);
 	TEST_ASSERT_EQ(live_events(self->vcpu), 0);
