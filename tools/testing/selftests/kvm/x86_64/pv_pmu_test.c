@@ -762,7 +762,8 @@ TEST_F(pv_pmu, closes)
 	count(self->vcpu, BIT(3), LOOPS);
 
 	/* what is not open need not be valid */
-	request(self->vcpu, 3, REQUEST(.type = -1, .flags = (uint32_t)~KVM_PV_PMU_OPEN, .reserved[2] = 1));
+	request(self->vcpu, 3, REQUEST(.type = -1, .flags = (uint32_t)~KVM_PV_PMU_OPEN,
+				       .reserved[2] = 1));
 	commit(self->vcpu, BIT(3));
 	assert_no_report(self->vcpu, 3);
 	TEST_ASSERT_EQ(live_events(self->vcpu), 0);
