@@ -352,6 +352,15 @@ static int pv_pmu_open_slot(struct pv_pmu_cpu *cpu, struct pv_pmu_kind *kind)
 	if (slot < 0)
 		return slot;
 
+	/*
+	 * If this guest were saved with the request of one event beside the report
+	 * of another, the host that it is restored on would take them for one.
+	 */
+	if (cpu->open & BIT(slot)) {
+		pv_pmu_close_slot(cpu, slot);
+		pv_pmu_commit(cpu);
+	}
+
 	pv_pmu_declare(cpu, slot, kind, KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN);
 	memset(&cpu->slots[slot].base, 0, sizeof(cpu->slots[slot].base));
 	WRITE_ONCE(cpu->slots[slot].kind, kind);
