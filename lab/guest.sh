@@ -15,7 +15,8 @@
 # $GUEST_DIR/kallsyms has the symbols of the guest's kernel once its job says
 # something; what the job leaves in /results is in $GUEST_DIR after guest_wait.
 # Environment: GUEST_CPUS (1), GUEST_MEM in MiB (512), GUEST_APPEND (kernel
-# parameters), GUEST_CPU (-cpu of the VMM), GUEST_DIR (/run/guest).
+# parameters), GUEST_CPU (-cpu of the VMM), GUEST_ADD (an initramfs image to add to
+# the guest's), GUEST_DIR (/run/guest).
 
 GUEST_DIR=${GUEST_DIR:-/run/guest}
 
@@ -26,13 +27,19 @@ guest_start()
 	mkfifo "$GUEST_DIR/stream.in" "$GUEST_DIR/stream.out"
 	echo "fail: the guest's job did not finish" > "$GUEST_DIR/verdict"
 
+	initrd=/boot/guest.cpio
+	if [ -n "$GUEST_ADD" ]; then
+		initrd=$GUEST_DIR/initrd
+		cat /boot/guest.cpio "$GUEST_ADD" > "$initrd"
+	fi
+
 	# a guest that ends says so to whoever still listens
 	{
 		/vmm/bin/qemu-system-x86_64 -name guest -nodefaults -no-user-config \
 			-display none -no-reboot -enable-kvm \
 			-cpu "${GUEST_CPU:-host,migratable=off}" \
 			-smp "${GUEST_CPUS:-1}" -m "${GUEST_MEM:-512}" \
-			-kernel /boot/bzImage -initrd /boot/guest.cpio \
+			-kernel /boot/bzImage -initrd "$initrd" \
 			-append "console=ttyS0 panic=-1 oops=panic no5lvl $GUEST_APPEND -- $*" \
 			-chardev "pipe,id=console,path=/dev/virtio-ports/guest-console" \
 			-serial chardev:console \

@@ -4,8 +4,9 @@
 # Build the two initramfs images, build/host.cpio and build/guest.cpio, from
 # what the other steps have built: busybox, our init, jobs, workloads, perf; for
 # the host also the emulator as VMM, the kernel's self-tests, the guest's kernel
-# and image. Nothing of this machine but programs and their libraries
-# is in them, and the same inputs make the same image.
+# and image, and an image with Debian's perf to add to that. Nothing of this
+# machine but programs and their libraries is in them, and the same inputs make the
+# same image.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -56,6 +57,16 @@ guest_image()
 	pack "$BUILD/guest.root" "$BUILD/guest.cpio"
 }
 
+# A perf of another version, with its libraries, is large: few tests want it.
+linux_perf_image()
+{
+	local root=$BUILD/linux-perf.root
+
+	rm -rf "$root"
+	add "$root" /usr/bin/perf usr/lib/linux-perf/perf
+	pack "$root" "$BUILD/linux-perf.cpio"
+}
+
 host_image()
 {
 	local root=$BUILD/host.root
@@ -65,7 +76,8 @@ host_image()
 	add "$root" "$BUILD/qemu/bin/qemu-system-x86_64" vmm/bin/qemu-system-x86_64
 	mkdir -p "$root/vmm/share" "$root/boot"
 	cp -r "$BUILD/qemu/share/qemu" "$root/vmm/share/"
-	cp "$BUILD/kernel/arch/x86/boot/bzImage" "$BUILD/guest.cpio" "$root/boot/"
+	cp "$BUILD/kernel/arch/x86/boot/bzImage" "$BUILD/guest.cpio" \
+		"$BUILD/linux-perf.cpio" "$root/boot/"
 	cp -r "$kselftest" "$root/kselftest"
 	cp -r lab/tests "$root/lab/tests"
 	# what tests tell the workload's functions by: address, size, type, name
@@ -91,5 +103,7 @@ logged "$BUILD/workloads.log" "building the workloads" \
 	make -C lab/workloads O="$(realpath -m "$BUILD/workloads")"
 say IMAGE "$BUILD/guest.cpio"
 guest_image
+say IMAGE "$BUILD/linux-perf.cpio"
+linux_perf_image
 say IMAGE "$BUILD/host.cpio"
 host_image
