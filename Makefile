@@ -17,7 +17,7 @@ export LINUX QEMU CONFIG DEPS BUILD OUT ONLY LIST TIMEOUT DRYRUN V
 lab := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))lab
 
 help:		## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 	@echo
 	@echo 'LINUX=DIR|TARBALL  a Linux 6.12.y to build on (default: Debian linux-source-6.12)'
 	@echo 'CONFIG=FILE        the configuration for kernel and deb, or localmodconfig (default: the lab'"'"'s)'
@@ -32,6 +32,9 @@ demo: image	## profile a guest from its host, and show the profile
 
 test: image	## run all tests
 	+@$(lab)/test.sh
+
+test-debug: image debug-kernel	## test the series in a kernel that checks itself
+	+@LAB_KERNEL=debug $(lab)/test.sh debug
 
 bench: image	## measure what the features cost
 	+@$(lab)/bench.sh
@@ -73,12 +76,15 @@ emulator: deps
 lab-kernel: tree
 	+@CONFIG= $(lab)/kernel.sh
 
+debug-kernel: tree
+	+@CONFIG= LAB_KERNEL=debug $(lab)/kernel.sh
+
 custom-kernel: tree
 	+@$(lab)/kernel.sh
 
 image: lab-kernel perf emulator
 	+@$(lab)/image.sh
 
-.PHONY: help demo test bench tree kernel perf lab series check deb shell clean \
-	deps emulator lab-kernel custom-kernel image
+.PHONY: help demo test test-debug bench tree kernel perf lab series check deb shell clean \
+	deps emulator lab-kernel debug-kernel custom-kernel image
 .NOTPARALLEL: clean

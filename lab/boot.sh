@@ -15,7 +15,8 @@
 # Exit status: 0 pass, 1 fail, 3 the lab itself failed, 4 skip, 124 time-out.
 # Environment: TIMEOUT, seconds of wall time for the boot (600); CPUS (1);
 # MEM in MiB (3072); APPEND, kernel parameters; PMU, what PMU the CPU has (the
-# full one; pmu=off for none); DRYRUN=1, print the QEMU command and stop.
+# full one; pmu=off for none); LAB_KERNEL, which of the lab's kernels is the host's
+# (debug, or the plain one); DRYRUN=1, print the QEMU command and stop.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -28,7 +29,7 @@ timeout=${TIMEOUT:-600}
 # What the kernel says when it has found a fault in itself.
 faults='Kernel panic|Oops:|BUG:|WARNING:|cut here|UBSAN:|INFO: (task|rcu|lockdep|trying|possible)'
 faults+='|possible circular locking|suspicious RCU|soft lockup|double fault|general protection'
-faults+='|Uhhuh\. NMI|unchecked MSR access|kmemleak:|DEBUG_LOCKS_WARN'
+faults+='|Uhhuh\. NMI|unchecked MSR access|kmemleak: [0-9]+ new|DEBUG_LOCKS_WARN'
 
 rm -rf "$dir"
 mkdir -p "$dir/files"
@@ -43,7 +44,8 @@ qemu=("$BUILD/qemu/bin/qemu-system-x86_64" -name "guestperf-$name"
 	-nodefaults -no-user-config -display none -no-reboot
 	-accel tcg -icount shift=0,sleep=off
 	-cpu "EPYC-Rome,-pcid,-tsc-deadline,+la57,$pmu" -smp "${CPUS:-1}" -m "${MEM:-3072}"
-	-kernel "$BUILD/kernel/arch/x86/boot/bzImage" -initrd "$BUILD/host.cpio"
+	-kernel "$BUILD/kernel${LAB_KERNEL:+-$LAB_KERNEL}/arch/x86/boot/bzImage"
+	-initrd "$BUILD/host.cpio"
 	-append "console=ttyS0 panic=-1 oops=panic no5lvl ${APPEND:-} -- $*"
 	-device virtio-serial-pci)
 

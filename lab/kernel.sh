@@ -5,7 +5,8 @@
 #
 #   lab/kernel.sh [TARGET...]	(bzImage; all, if CONFIG= is given)
 # Environment: CONFIG, what to build: nothing for the lab's own configuration,
-# a configuration file such as /boot/config-VERSION, or localmodconfig.
+# a configuration file such as /boot/config-VERSION, or localmodconfig; LAB_KERNEL,
+# an addition to the lab's own, such as debug, which is lab/config/debug.config.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -15,7 +16,7 @@ if [ -n "${CONFIG:-}" ]; then
 	dir=$BUILD/kernel-custom
 	[ ${#targets[@]} -gt 0 ] || targets=(all)
 else
-	dir=$BUILD/kernel
+	dir=$BUILD/kernel${LAB_KERNEL:+-$LAB_KERNEL}
 	[ ${#targets[@]} -gt 0 ] || targets=(bzImage)
 fi
 mkdir -p "$dir"
@@ -67,6 +68,7 @@ configure_from()
 fragments=(lab/config/guestperf.config)
 if [ -z "${CONFIG:-}" ]; then
 	fragments+=(lab/config/lab.config)
+	[ -z "${LAB_KERNEL:-}" ] || fragments+=("lab/config/$LAB_KERNEL.config")
 elif [ "$CONFIG" != localmodconfig ] && [ ! -r "$CONFIG" ]; then
 	die "CONFIG=$CONFIG is not there: name a kernel configuration file, or localmodconfig"
 fi
@@ -81,7 +83,7 @@ if [ ! -e "$dir/.config" ] ||
 		logged "$dir/config.log" "configuring from $CONFIG" configure_from "$CONFIG"
 	else
 		logged "$dir/config.log" "configuring the lab kernel" \
-			merge -n "$PWD/lab/config/lab.config" "$PWD/lab/config/guestperf.config"
+			merge -n "${fragments[@]/#/$PWD/}"
 	fi
 	{ echo "${CONFIG:-lab}"; cat "${fragments[@]}"; } > "$id"
 fi

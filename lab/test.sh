@@ -1,18 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Run the tests: print KTAP as it comes, then one line
+# Run all suites of tests, or those named: print KTAP as it comes, then one line
 #
 #	N passed, N failed, N skipped
+#
+#	lab/test.sh [SUITE...]
 #
 # Environment: ONLY, the name of a suite or of a test to run alone; LIST=1,
 # list both and stop. Logs and consoles are in out/test-SUITE.
 
 . "$(dirname "$0")/lib.sh"
 
-# Suites that are a boot of the host VM, which runs the tests of lab/tests/SUITE
-# with the kernel's own runner; and those that are a command.
-boot_suites=(kvm perf_kvm perf_kvm_nmi pv_pmu)
+# A suite is a command of these, or else a boot of the host VM, which runs the tests
+# of lab/tests/SUITE with the kernel's own runner.
 declare -A script_suites=(
 	[tree]=lab/test-tree.sh
 	[lab]=lab/test-lab.sh
@@ -20,7 +21,8 @@ declare -A script_suites=(
 	[emulator]=lab/qemu/tests/run.sh
 	[pmu]="lab/boot.sh test-pmu pmu"
 )
-suites=(tree lab emulator pmu "${boot_suites[@]}" deb)
+suites=(tree lab emulator pmu kvm perf_kvm perf_kvm_nmi pv_pmu deb)
+[ $# = 0 ] || suites=("$@")
 
 tests_of()
 {
