@@ -33,7 +33,7 @@ demo: image	## profile a guest from its host, and show the profile
 test: image	## run all tests
 	+@$(lab)/test.sh
 
-test-debug: image debug-kernel	## test the series in a kernel that checks itself
+test-debug: debug-image	## test the series in a kernel that checks itself
 	+@LAB_KERNEL=debug $(lab)/test.sh debug
 
 bench: image	## measure what the features cost
@@ -85,6 +85,9 @@ custom-kernel: tree
 image: lab-kernel perf emulator
 	+@$(lab)/image.sh
 
+debug-image: image debug-kernel
+	+@LAB_KERNEL=debug $(lab)/image.sh
+
 .PHONY: help demo test test-debug bench tree kernel perf lab series check deb shell clean \
-	deps emulator lab-kernel debug-kernel custom-kernel image
+	deps emulator lab-kernel debug-kernel custom-kernel image debug-image
 .NOTPARALLEL: clean

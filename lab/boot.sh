@@ -15,8 +15,10 @@
 # Exit status: 0 pass, 1 fail, 3 the lab itself failed, 4 skip, 124 time-out.
 # Environment: TIMEOUT, seconds of wall time for the boot (600); CPUS (1);
 # MEM in MiB (3072); APPEND, kernel parameters; PMU, what PMU the CPU has (the
-# full one; pmu=off for none); LAB_KERNEL, which of the lab's kernels is the host's
-# (debug, or the plain one); DRYRUN=1, print the QEMU command and stop.
+# full one; pmu=off for none); ICOUNT=off, CPUs that run at the same time, where no
+# run is like another and counts are not exact; LAB_KERNEL, which of the lab's
+# kernels the host and its guest boot (debug, or the plain one); DRYRUN=1, print the
+# QEMU command and stop.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -42,12 +44,18 @@ pmu=${PMU:-pmu=on,+perfmon-v2,+amd-lbr-v2,+amd-lbr-pmc-freeze}
 # shellcheck disable=SC2054 # commas are part of the options
 qemu=("$BUILD/qemu/bin/qemu-system-x86_64" -name "guestperf-$name"
 	-nodefaults -no-user-config -display none -no-reboot
-	-accel tcg -icount shift=0,sleep=off
 	-cpu "EPYC-Rome,-pcid,-tsc-deadline,+la57,$pmu" -smp "${CPUS:-1}" -m "${MEM:-3072}"
 	-kernel "$BUILD/kernel${LAB_KERNEL:+-$LAB_KERNEL}/arch/x86/boot/bzImage"
-	-initrd "$BUILD/host.cpio"
+	-initrd "$BUILD/host${LAB_KERNEL:+-$LAB_KERNEL}.cpio"
 	-append "console=ttyS0 panic=-1 oops=panic no5lvl ${APPEND:-} -- $*"
 	-device virtio-serial-pci)
+if [ "${ICOUNT:-on}" = off ]; then
+	# shellcheck disable=SC2054
+	qemu+=(-accel tcg,thread=multi)
+else
+	# shellcheck disable=SC2054
+	qemu+=(-accel tcg -icount shift=0,sleep=off)
+fi
 
 # port NAME CHARDEV: a virtio port that the init of the host VM looks for
 port()

@@ -7,6 +7,9 @@
 # and image, and an image with Debian's perf to add to that. Nothing of this
 # machine but programs and their libraries is in them, and the same inputs make the
 # same image.
+#
+# Environment: LAB_KERNEL, one of the lab's other kernels, such as debug: build only
+# build/host-$LAB_KERNEL.cpio, which is the host's image with that kernel for guests.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -85,6 +88,18 @@ host_image()
 	pack "$root" "$BUILD/host.cpio"
 }
 
+other_kernel_image()
+{
+	local name=$BUILD/host-$LAB_KERNEL
+
+	rm -rf "$name.root"
+	mkdir -p "$name.root/boot"
+	cp "$BUILD/kernel-$LAB_KERNEL/arch/x86/boot/bzImage" "$name.root/boot/"
+	pack "$name.root" "$name.root.cpio"
+	# what comes later takes the place of what was there
+	cat "$BUILD/host.cpio" "$name.root.cpio" | update "$name.cpio"
+}
+
 build_selftests()
 {
 	local kernel
@@ -97,6 +112,11 @@ build_selftests()
 }
 
 lock "$BUILD/image"
+if [ -n "${LAB_KERNEL:-}" ]; then
+	say IMAGE "$BUILD/host-$LAB_KERNEL.cpio"
+	other_kernel_image
+	exit
+fi
 say TESTS "$kselftest"
 logged "$BUILD/kselftest.log" "building the self-tests" build_selftests
 logged "$BUILD/workloads.log" "building the workloads" \
