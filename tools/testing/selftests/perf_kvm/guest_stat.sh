@@ -21,105 +21,19 @@
 #
 # The arguments are the cases to run, in turn; all of them if there are none.
 #
-# Environment:
-#  GUEST_LIB		a shell library with guest_start, guest_expect, guest_run
-#			and guest_wait. "guest_start remote" boots a guest with
-#			$GUEST_CPUS CPUs, the model $GUEST_CPU, and the kernel
-#			parameters $GUEST_APPEND, which says "ready"; it has
-#			perf and the programs loop and pingpong
+# Environment, beside that of counting.sh:
 #  GUEST_OTHER_PERF	a perf of another version, in guests that are booted with
 #			GUEST_ADD=$GUEST_OTHER_PERF_IMAGE
-#  GUEST_DEBUGFS	KVM's directory in debugfs (/sys/kernel/debug/kvm)
 #
 # shellcheck disable=SC2086,SC2046,SC2016,SC2015
 
-DIR=$(dirname "$(readlink -f "$0")")
-. "$DIR/../kselftest/ktap_helpers.sh"
+. "$(dirname "$(readlink -f "$0")")/counting.sh"
 
-ktap_print_header
-if [ -z "$GUEST_LIB" ]; then
-	ktap_skip_all "GUEST_LIB names no guest to count in"
-	exit "$KSFT_SKIP"
-fi
-. "$GUEST_LIB"
-debugfs=${GUEST_DEBUGFS:-/sys/kernel/debug/kvm}
-
-data=$(mktemp -d)
-trap 'rm -r "$data"' EXIT
-
-fail()
-{
-	echo "# $*"
-	return 1
-}
-
-# equal WHAT GOT WANT
-equal()
-{
-	[ "$2" = "$3" ] || fail "$1: $2, want $3"
-}
-
-# within WHAT GOT MIN MAX
-within()
-{
-	[ "$2" -ge "$3" ] && [ "$2" -le "$4" ] || fail "$1: $2, want $3 to $4"
-}
-
-# near WHAT GOT WANT PERCENT: not farther off than this
-near()
-{
-	within "$1" "$2" $(($3 - $3 * $4 / 100)) $(($3 + $3 * $4 / 100))
-}
-
-# How many instructions a program's start takes depends on its environment; and, to
-# this extent, on what CPUID says, and on addresses.
-start_differs=1000
-perf="env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin perf"
-
-# equal_but_for_start WHAT GOT WANT
-equal_but_for_start()
-{
-	within "$1" "$2" $(($3 - start_differs)) $(($3 + start_differs))
-}
-
-# results: those of "perf stat -x,", without what else is in its file
-results()
-{
-	grep -v -e '^#' -e '^ *$'
-}
-
-# stat ARG...: run "perf stat" in the guest; $data/stat has a line for each event:
-# count, unit, event, time running, per cent of the time
-stat()
-{
-	guest_run "$perf stat -x, -o stat.out $* > /dev/null 2> err || cat err; cat stat.out" |
-		results > "$data/stat"
-}
-
-# counts ARG...: the counts of "perf stat" in the guest, in one line
-counts()
-{
-	stat "$@"
-	cut -d, -f1 "$data/stat" | tr '\n' ' '
-}
-
-# host_counts ARG...: the same on the host
+# host_counts ARG...: those of "perf stat" on the host
 host_counts()
 {
 	$perf stat -x, -o "$data/host" "$@" > /dev/null || return
 	results < "$data/host" | cut -d, -f1 | tr '\n' ' '
-}
-
-# start [ARG...]: boot the guest, without a PMU if GUEST_CPU does not say otherwise
-start()
-{
-	GUEST_CPU=${GUEST_CPU:-host,migratable=off,pmu=off} guest_start remote &&
-	guest_expect ready
-}
-
-stop()
-{
-	guest_say "" && guest_wait
 }
 
 found()
@@ -410,15 +324,6 @@ limited()
 	set -- $(awk -F, '$3 == "instructions:u" { print $1, int($5) }' "$data/stat")
 	near "instructions" "$1" 400000000 5 && within "per cent of the time" "$2" 35 65 &&
 	! grep '<not' "$data/stat"
-}
-
-# booted CHECK: boot the guest, check, and stop it in any case
-booted()
-{
-	start || return
-	"$@"
-	result=$?
-	stop && return $result
 }
 
 off()
