@@ -11,7 +11,8 @@
 #  - of two programs at once, in each other's way on one vCPU: none has frames
 #    of the other, not even if they take turns from one sample to the next, so
 #    that what the host knew of the address space at the last exit is wrong;
-#  - as perf's other commands show them, and with less said about the guest;
+#  - as perf's other commands show them, also live, and with less said about the
+#    guest;
 #  - against those that perf in the guest records of the same run.
 #
 # Needs CONFIG_KVM_GUEST_CALLCHAIN in the host, and CONFIG_FRAME_POINTER in the
@@ -333,6 +334,98 @@ without_guest()
 	[ ! -s "$data/guest.txt" ]
 }
 
+# tables: how many perf top has shown
+tables()
+{
+	grep -c PerfTop: "$data/tables"
+}
+
+# top COMMAND...: the table that "perf top" shows after a stage of the guest
+#
+# It samples once there is its thread for the display. What it has printed is not
+# all in the file yet when the stage ends, but of the next three tables the last is
+# begun after that. When perf has ended, it is there to its end.
+#
+# It is also what it samples most: few samples will do.
+top()
+{
+	rm -f "$data/keys"
+	mkfifo "$data/keys"
+	COLUMNS=200 "$@" --stdio -d 1 -E 10000 --no-children -s sym \
+		--call-graph fp,graph,0,callee -e "$event" -c "${period}0" \
+		<> "$data/keys" > "$data/tables" 2> "$data/complaints" &
+	pid=$!
+	until grep -qsx perf-top-UI /proc/$pid/task/*/comm; do
+		kill -0 $pid || return
+		sleep 0.1
+	done
+
+	guest_say go && guest_expect "done" || return
+	want=$(($(tables) + 3))
+	until [ "$(tables)" -ge $want ]; do
+		kill -0 $pid || return
+		sleep 1
+	done
+	printf q > "$data/keys"
+	wait $pid || return
+
+	tr -- '-|%' '   ' < "$data/tables" |
+		awk '/PerfTop:/	{ table = "" }
+		     { table = table $0 "\n" }
+		     END { printf "%s", table }' > "$data/top"
+	awk '$2 ~ /^\[.\]$/ && $1 >= 1 { print "# " $0 }' "$data/top"
+}
+
+# entry MODE FUNCTION CALLER...: the table has such a function (a regular
+# expression), and these are among its callers, in this order
+entry()
+{
+	awk -v names="$*" '
+		BEGIN { n = split(names, name, " ") }
+		$2 ~ /^\[.\]$/ { i = $2 == name[1] && $3 ~ "^" name[2] "$" ? 3 : 0; next }
+		i && $NF == name[i] && ++i > n { exit }
+		END { exit i <= n }' "$data/top"
+}
+
+entries_of_guest()
+{
+	entry "[u]" qux bar foo main &&
+	entry "[g]" ".*" do_syscall_64 entry_SYSCALL_64_after_hwframe
+}
+
+started_top()
+{
+	guest_start workload callgraph,1000 pingpong,3000 : callgraph,1000 pingpong,3000 \
+		: callgraph,1000 pingpong,3000 &&
+	guest_expect ready
+}
+
+top_of_guest()
+{
+	top perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
+		--guestbinary="$GUEST_PROGRAMS/callgraph" top &&
+	entries_of_guest && ! grep '^ *[0-9.]* *\[[^gu]\] ' "$data/top"
+}
+
+# The guest's functions have no callers in the host, and are none of the host's.
+top_of_both()
+{
+	top perf kvm --host --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
+		--guestbinary="$GUEST_PROGRAMS/callgraph" top &&
+	entries_of_guest && entry "[k]" ".*" entry_SYSCALL_64_after_hwframe &&
+	awk '$2 ~ /^\[.\]$/	{ guest = $2 ~ /[gu]/ }
+	     guest && $NF ~ /^(kvm_vcpu_ioctl|kvm_arch_vcpu_ioctl_run)$/ ||
+	     !guest && $NF ~ /^(qux|bar|foo)$/ { print "# " $0; bad = 1 }
+	     END { exit bad }' "$data/top"
+}
+
+top_of_host()
+{
+	top perf top &&
+	entry "[k]" ".*" entry_SYSCALL_64_after_hwframe &&
+	! grep -E '^ *[0-9.]* *\[[^k.]\] | (qux|bar|foo)$' "$data/top" && guest_wait
+}
+
 recorded_inside()
 {
 	record outside \
@@ -372,7 +465,7 @@ inside_agrees()
 		}' "$data/inside.txt" "$data/outside.txt"
 }
 
-ktap_set_plan 25
+ktap_set_plan 29
 ktap_test_result "callgraph: recorded" recorded_callgraph
 ktap_test_result "callgraph: chains are complete to main" complete_to_main callgraph.txt
 ktap_test_result "callgraph: chains are paths of the call tree" path_of_the_tree callgraph.txt
@@ -395,6 +488,10 @@ ktap_test_result "both: chains do not mix" both_apart
 ktap_test_result "both: diff to callgraph alone" diff_of_both
 ktap_test_result "taking turns: recorded" recorded_turns
 ktap_test_result "taking turns: chains are complete" turns_complete
+ktap_test_result "top: started" started_top
+ktap_test_result "top: of the guest" top_of_guest
+ktap_test_result "top: of the host and the guest" top_of_both
+ktap_test_result "top: of the host" top_of_host
 ktap_test_result "callgraph: recorded from inside as well" recorded_inside
 ktap_test_result "callgraph: inside and outside agree" inside_agrees
 ktap_test_result "no program named: addresses in user space" without_program
