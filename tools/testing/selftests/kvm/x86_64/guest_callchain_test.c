@@ -829,6 +829,15 @@ TEST_F(guest, rbp_far_above_rsp)
 	expect_frames(self->kernel, 0);
 }
 
+/* In user space there may be arrays in a frame. */
+TEST_F(guest, rbp_above_rsp_in_user_space)
+{
+	self->user->rsp = self->user->rbp - 0x80000;
+	expect_frames(self->user, 3);
+	self->user->rsp = self->user->rbp - 0x200000;
+	expect_frames(self->user, 0);
+}
+
 TEST_F(guest, rbp_unaligned)
 {
 	struct guest *g = self->kernel;
@@ -930,6 +939,63 @@ TEST(large_page_reserved)
 
 	expect_frames(g, 3);
 	*entry |= BIT_ULL(13);
+	expect_frames(g, 0);
+	guest_free(g);
+}
+
+/* What is on the stack of 32-bit code counts from where its segments begin. */
+TEST(segment_bases)
+{
+	struct guest *g = guest_new(&kernel_pae);
+	const uint64_t cs_base = 0x100000, ss_base = 0x200000;
+	struct kvm_sregs sregs;
+	uint64_t next;
+	int i;
+
+	vcpu_sregs_get(g->vcpu, &sregs);
+	sregs.cs.base = cs_base;
+	sregs.ss.base = ss_base;
+	vcpu_sregs_set(g->vcpu, &sregs);
+
+	g->code -= cs_base;
+	g->rsp -= ss_base;
+	g->rbp -= ss_base;
+	for (i = 0; i < 3; i++) {
+		next = i < 2 ? frame_at(g, i + 1) - ss_base : 0;
+		put_frame(g, frame_at(g, i), next, return_address(g, i) - cs_base);
+	}
+	expect_frames(g, 3);
+	guest_free(g);
+}
+
+TEST(code_of_16_bits)
+{
+	struct guest *g = guest_new(&kernel_pae);
+	struct kvm_sregs sregs;
+
+	/* all of it is below 64 KiB */
+	vcpu_sregs_get(g->vcpu, &sregs);
+	sregs.cs.db = 0;
+	sregs.cs.base = g->code;
+	vcpu_sregs_set(g->vcpu, &sregs);
+
+	g->code = 0;
+	expect_frames(g, 0);
+	guest_free(g);
+}
+
+TEST(paging_off)
+{
+	struct guest *g = guest_new(&kernel_pae);
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(g->vcpu, &sregs);
+	sregs.cr0 &= ~X86_CR0_PG;
+	vcpu_sregs_set(g->vcpu, &sregs);
+
+	g->code = CODE_GPA;
+	g->rsp = g->stack_gpa[0] + 0x80;
+	g->rbp = g->stack_gpa[0] + 0x100;
 	expect_frames(g, 0);
 	guest_free(g);
 }
