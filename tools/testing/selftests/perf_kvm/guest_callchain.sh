@@ -344,29 +344,32 @@ tables()
 #
 # It samples once there is its thread for the display. What it has printed is not
 # all in the file yet when the stage ends, but of the next three tables the last is
-# begun after that. When perf has ended, it is there to its end.
+# begun after that. When perf has ended, it is there to its end. Should perf end
+# before, there is the stage nevertheless.
 #
-# It is also what it samples most: few samples will do.
+# It is also what it samples most: few samples will do. Those that are older than
+# the delay are dropped, which is longer than it takes to read two kallsyms.
 top()
 {
 	rm -f "$data/keys"
 	mkfifo "$data/keys"
-	COLUMNS=200 "$@" --stdio -d 1 -E 10000 --no-children -s sym \
+	: > "$data/tables"
+	COLUMNS=200 "$@" --stdio -d 3 -E 10000 --no-children -s sym \
 		--call-graph fp,graph,0,callee -e "$event" -c "${period}0" \
 		<> "$data/keys" > "$data/tables" 2> "$data/complaints" &
 	pid=$!
 	until grep -qsx perf-top-UI /proc/$pid/task/*/comm; do
-		kill -0 $pid || return
+		kill -0 $pid || break
 		sleep 0.1
 	done
 
-	guest_say go && guest_expect "done" || return
+	{ guest_say go && guest_expect "done"; } || kill $pid
 	want=$(($(tables) + 3))
 	until [ "$(tables)" -ge $want ]; do
-		kill -0 $pid || return
+		kill -0 $pid || break
 		sleep 1
 	done
-	printf q > "$data/keys"
+	printf q 1<> "$data/keys"
 	wait $pid || return
 
 	tr -- '-|%' '   ' < "$data/tables" |
@@ -421,9 +424,11 @@ top_of_both()
 
 top_of_host()
 {
-	top perf top &&
+	top perf top
+	status=$?
+	guest_wait && [ $status -eq 0 ] &&
 	entry "[k]" ".*" entry_SYSCALL_64_after_hwframe &&
-	! grep -E '^ *[0-9.]* *\[[^k.]\] | (qux|bar|foo)$' "$data/top" && guest_wait
+	! grep -E '^ *[0-9.]* *\[[^k.]\] | (qux|bar|foo)$' "$data/top"
 }
 
 recorded_inside()
