@@ -50,7 +50,7 @@ run()
 		# shellcheck disable=SC2086
 		${script_suites[$suite]}
 	else
-		TIMEOUT=${TIMEOUT:-1200} lab/boot.sh "test-$suite" kselftest "$suite" "$@"
+		TIMEOUT=${TIMEOUT:-2400} lab/boot.sh "test-$suite" kselftest "$suite" "$@"
 	fi
 }
 
