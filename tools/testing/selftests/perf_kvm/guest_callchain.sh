@@ -256,7 +256,8 @@ report_children()
 		{ children[$NF] = $1 + 0; self[$NF] = $2 + 0 }
 		function is(share, want) { return share > want - 1 && share < want + 1 }
 		END {
-			exit !(self["qux"] >= 30 && is(children["qux"], self["qux"]) &&
+			exit !(self["qux"] >= 5 && self["qux"] >= 0.3 * children["main"] &&
+			       is(children["qux"], self["qux"]) &&
 			       is(children["bar"], self["bar"] + children["qux"]) &&
 			       is(children["foo"], self["foo"] + children["bar"]) &&
 			       is(children["main"], self["main"] + children["foo"]))
