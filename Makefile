@@ -74,7 +74,7 @@ emulator: deps
 
 # the lab boots its own configuration, whatever CONFIG= says
 lab-kernel: tree
-	+@CONFIG= $(lab)/kernel.sh
+	+@CONFIG= LAB_KERNEL= $(lab)/kernel.sh
 
 debug-kernel: tree
 	+@CONFIG= LAB_KERNEL=debug $(lab)/kernel.sh
@@ -83,7 +83,7 @@ custom-kernel: tree
 	+@$(lab)/kernel.sh
 
 image: lab-kernel perf emulator
-	+@$(lab)/image.sh
+	+@LAB_KERNEL= $(lab)/image.sh
 
 debug-image: image debug-kernel
 	+@LAB_KERNEL=debug $(lab)/image.sh

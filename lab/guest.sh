@@ -176,7 +176,7 @@ guest_migrate()
 		reply=$(guest_qmp query-migrate) || return
 		case $reply in
 		*'"status": "completed"'*)	break ;;
-		*'"status": "failed"'*)		return 1 ;;
+		*'"status": "failed"'*)		rm -f "$GUEST_DIR/state"; return 1 ;;
 		esac
 	done
 	guest_qmp quit > /dev/null
