@@ -435,7 +435,7 @@ top_of_host()
 recorded_inside()
 {
 	record outside \
-		perf,record,-q,-g,-e,cpu-clock,-c,"$period",-o,/results/inside,callgraph,5000 &&
+		perf,record,-q,-g,-e,cpu-clock,-c,"$period",-o,/results/inside,callgraph,20000 &&
 	chains outside callgraph > "$data/outside.txt" &&
 	perf script -F misc,ip,sym -i "$GUEST_DIR/inside" 2> /dev/null |
 		fold K U > "$data/inside.txt"
@@ -457,11 +457,11 @@ inside_agrees()
 		END {
 			inside = ARGV[1]
 			outside = ARGV[2]
-			bad = all[inside] < 300 || all[outside] < 300
+			bad = all[inside] < 3000 || all[outside] < 3000
 			for (chain in chains) {
 				in_share = 100 * n[inside, chain] / all[inside]
 				out_share = 100 * n[outside, chain] / all[outside]
-				differ = in_share - out_share > 4 || out_share - in_share > 4
+				differ = in_share - out_share > 3 || out_share - in_share > 3
 				bad = bad || differ
 				if (in_share >= 1 || out_share >= 1 || differ)
 					printf "# inside %.1f %%, outside %.1f %%: %s\n",

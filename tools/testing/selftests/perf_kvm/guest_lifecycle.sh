@@ -115,7 +115,7 @@ goes_elsewhere()
 {
 	start_counting -e instructions:u loop 2000000000 || return
 	guest_migrate || fail "the migration failed" || return
-	equal "events there" "$(events)" 1 &&
+	equal "events there" "$(events)" 1 || return
 	guest_run "pidof loop" > /dev/null || fail "it had ended before" || return
 	stop_counting && counted_all 2000000000
 }
