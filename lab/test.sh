@@ -69,6 +69,22 @@ count()
 		}' "$1"
 }
 
+# reasons FILE: each failure in a suite's KTAP, with what was said before it, and how
+# the suite ended
+reasons()
+{
+	awk '
+		function said(n,  i) {
+			for (i = n < lines ? lines - n : 0; i < lines; i++)
+				print "#   " line[i]
+			lines = 0
+		}
+		/^(# )*ok /		{ lines = 0; next }
+					{ line[lines++] = $0 }
+		/^(# )*not ok /		{ said(6) }
+		END			{ said(3) }' "$1"
+}
+
 if [ -n "${LIST:-}" ]; then
 	list
 	exit
@@ -103,6 +119,7 @@ done
 
 for suite in "${broken[@]}"; do
 	echo "# failed: $suite; see $OUT/$suite.ktap, then run it alone with: make test ONLY=$suite"
+	reasons "$OUT/$suite.ktap"
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
