@@ -24,6 +24,7 @@
 #include <linux/cpuhotplug.h>
 #include <linux/hrtimer.h>
 #include <linux/init.h>
+#include <linux/irq_work.h>
 #include <linux/irqflags.h>
 #include <linux/kvm_para.h>
 #include <linux/perf_event.h>
@@ -114,8 +115,9 @@ struct pv_pmu_slot {
  * @fresh:	all reports have been brought up to date in this batch
  * @open:	slots that count
  * @dirty:	slots that are not as the host knows them
- * @max_open:	how many the host has let us open at once
+ * @max_open:	how many the host has let us open at once, since nothing was open
  * @slots:	what is known of each
+ * @resched:	has perf find out that there are fewer slots than it took
  * @reaper:	closes slots that have been without a user for long
  */
 struct pv_pmu_cpu {
@@ -128,10 +130,12 @@ struct pv_pmu_cpu {
 	unsigned long dirty;
 	unsigned int max_open;
 	struct pv_pmu_slot slots[KVM_PV_PMU_NR_SLOTS];
+	struct irq_work resched;
 	struct hrtimer reaper;
 };
 
 static DEFINE_PER_CPU(struct pv_pmu_cpu, pv_pmu_cpu);
+static struct pmu pv_pmu;
 
 /* of the host, and the same on all CPUs: kvm_pv_pmu_header.features */
 static u64 pv_pmu_features __ro_after_init;
@@ -280,8 +284,8 @@ static bool pv_pmu_is_stale(const struct pv_pmu_slot *slot)
 }
 
 /*
- * If the host has a limit, leave it to perf here who takes turns: the next time
- * there will be no slot for those that are too many.
+ * If the host has a limit, leave it to perf here who takes turns: have it schedule
+ * its events again, now that there is no slot for those that are too many.
  */
 static void pv_pmu_note_limit(struct pv_pmu_cpu *cpu)
 {
@@ -289,8 +293,16 @@ static void pv_pmu_note_limit(struct pv_pmu_cpu *cpu)
 
 	for_each_set_bit(slot, &cpu->open, KVM_PV_PMU_NR_SLOTS)
 		nr -= pv_pmu_value(cpu, slot).status == -ENOSPC;
-	if (nr < hweight_long(cpu->open))
-		cpu->max_open = max(nr, 1u);
+	nr = max(nr, 1u);
+	if (nr < hweight_long(cpu->open) && nr < cpu->max_open) {
+		cpu->max_open = nr;
+		irq_work_queue(&cpu->resched);
+	}
+}
+
+static void pv_pmu_resched(struct irq_work *work)
+{
+	perf_pmu_resched(&pv_pmu);
 }
 
 /* Returns whether there are others without a user, which are kept for now. */
@@ -381,6 +393,8 @@ static enum hrtimer_restart pv_pmu_reap(struct hrtimer *timer)
 	if (!cpu->batch) {
 		kept = pv_pmu_close_stale_slots(cpu);
 		pv_pmu_commit(cpu);
+		if (!cpu->open)
+			cpu->max_open = pv_pmu_probe_slot;
 	}
 	hrtimer_forward_now(timer, ms_to_ktime(PV_PMU_KEEP_MS));
 	return kept ? HRTIMER_RESTART : HRTIMER_NORESTART;
@@ -821,8 +835,10 @@ static void pv_pmu_suspend(struct pv_pmu_cpu *cpu)
 /* A CPU that fails here has no PMU. */
 static void pv_pmu_resume(struct pv_pmu_cpu *cpu)
 {
-	if (cpu->area && !pv_pmu_cpu_on(cpu))
+	if (cpu->area && !pv_pmu_cpu_on(cpu)) {
 		pv_pmu_commit(cpu);
+		pv_pmu_note_limit(cpu);
+	}
 }
 
 static int pv_pmu_cpu_prepare(unsigned int nr)
@@ -840,6 +856,7 @@ static int pv_pmu_cpu_prepare(unsigned int nr)
 	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT) && set_memory_decrypted(page, 1))
 		return 0;
 
+	init_irq_work(&cpu->resched, pv_pmu_resched);
 	hrtimer_init(&cpu->reaper, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
 	cpu->reaper.function = pv_pmu_reap;
 	cpu->area = (struct kvm_pv_pmu_area *)page;
