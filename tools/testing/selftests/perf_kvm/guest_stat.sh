@@ -51,7 +51,8 @@ sysfs()
 		"$(cat $devices/format/event)" &&
 	equal "cpu-cycles" "$(guest_run "cat $devices/events/cpu-cycles")" \
 		"$(cat $devices/events/cpu-cycles)" &&
-	guest_run "perf list hw" | grep -q '^ *cpu-cycles OR cycles'
+	guest_run "perf list hw" > "$data/list" &&
+	grep -q '^ *cpu-cycles OR cycles' "$data/list"
 }
 
 counted()
@@ -63,9 +64,9 @@ counted()
 # the host's PMU.
 default_events()
 {
-	stat -d loop
+	stat -d loop 100000000
 	counted < "$data/stat" > "$data/guest-default"
-	host_counts -d loop > /dev/null
+	host_counts -d loop 100000000 > /dev/null
 	results < "$data/host" | counted > "$data/host-default"
 	[ $(grep -c counted "$data/host-default") -ge 6 ] &&
 	diff "$data/host-default" "$data/guest-default" | sed 's/^/# /' &&
@@ -310,20 +311,31 @@ no_counter_left()
 }
 
 # With a limit to the events of a vCPU, it is the guest's own perf which has them take
-# turns. It learns of the limit by running into it.
+# turns, from when the guest runs into the limit until nothing was counted for a while.
 limited()
 {
 	limit=/sys/module/kvm/parameters/pv_pmu_max_events
 	before=$(cat $limit)
+	four=instructions:u,cycles:u,branches:u,r4d1:u
+	six=$four,r4c4:u,r4c8:u
 	echo 3 > $limit
-	events=instructions:u,cycles:u,branches:u,r4d1:u,r4c4:u,r4c8:u
-	stat -e $events loop
-	stat -e $events loop 400000000
+	stat -a -e $four loop 400000000
+	cp "$data/stat" "$data/limited"
+	stat -e $six loop 400000000
+	cat "$data/stat" >> "$data/limited"
 	echo "$before" > $limit
-	sed 's/^/# /' "$data/stat"
-	set -- $(awk -F, '$3 == "instructions:u" { print $1, int($5) }' "$data/stat")
-	near "instructions" "$1" 400000000 5 && within "per cent of the time" "$2" 35 65 &&
-	! grep '<not' "$data/stat"
+	sed 's/^/# /' "$data/limited"
+
+	equal "the number of those that had a turn" \
+		"$(awk -F, '$5 > 20 && $5 < 90' "$data/limited" | wc -l)" 10 || return
+	set -- $(awk -F, '$3 == "instructions:u" { print $1, int($5) }' "$data/limited")
+	near "instructions of all" "$1" 400000000 10 && within "per cent of the time" "$2" 60 90 &&
+	near "instructions" "$3" 400000000 5 && within "per cent of the time" "$4" 35 65 || return
+
+	usleep 200000
+	stat -e $six loop
+	equal "the number of those that always ran afterwards" \
+		"$(grep -c ',100.00,' "$data/stat")" 6
 }
 
 off()
