@@ -9,7 +9,8 @@
 #   guest_say LINE		send a line to the guest's job
 #   guest_expect LINE		read lines of it until LINE; others are shown
 #   guest_run COMMAND		have the job "remote" run a shell command, and show its
-#				output; its status is the status
+#				output, which must be read to the end; its status is
+#				the status
 #   guest_result COMMAND	the second half of this, after guest_say COMMAND
 #   guest_wait			wait for the guest's end; its verdict is the status
 #
@@ -76,11 +77,11 @@ guest_vmm()
 			-device virtserialport,chardev=files,name=files \
 			-chardev "file,id=kallsyms,path=$GUEST_DIR/kallsyms" \
 			-device virtserialport,chardev=kallsyms,name=kallsyms \
-			"$@" > "$GUEST_DIR/vmm.log" 2>&1
-		echo "vmm ended with status $?" >> "$GUEST_DIR/vmm.log"
+			"$@"
+		echo "vmm ended with status $?"
 		[ -e "$GUEST_DIR/state" ] || echo "guest ended" > "$GUEST_DIR/stream.out"
 		echo "$guest_vmm_ended" > "$GUEST_DIR/qmp.out"
-	} &
+	} > "$GUEST_DIR/vmm.log" 2>&1 &
 	guest_pid=$!
 }
 
