@@ -33,8 +33,8 @@ demo: image	## profile a guest from its host, and show the profile
 test: image	## run all tests
 	+@$(lab)/test.sh
 
-test-debug: debug-image	## test the series in a kernel that checks itself
-	+@LAB_KERNEL=debug $(lab)/test.sh debug
+test-debug: image	## test more of the series in a kernel that checks itself
+	+@$(lab)/test.sh debug
 
 bench: image	## measure what the features cost
 	+@$(lab)/bench.sh
@@ -76,18 +76,12 @@ emulator: deps
 lab-kernel: tree
 	+@CONFIG= LAB_KERNEL= $(lab)/kernel.sh
 
-debug-kernel: tree
-	+@CONFIG= LAB_KERNEL=debug $(lab)/kernel.sh
-
 custom-kernel: tree
 	+@$(lab)/kernel.sh
 
 image: lab-kernel perf emulator
 	+@LAB_KERNEL= $(lab)/image.sh
 
-debug-image: image debug-kernel
-	+@LAB_KERNEL=debug $(lab)/image.sh
-
 .PHONY: help demo test test-debug bench tree kernel perf lab series check deb shell clean \
-	deps emulator lab-kernel debug-kernel custom-kernel image debug-image
+	deps emulator lab-kernel custom-kernel image
 .NOTPARALLEL: clean

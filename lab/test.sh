@@ -13,7 +13,8 @@
 . "$(dirname "$0")/lib.sh"
 
 # A suite is a command of these, or else a boot of the host VM, which runs the tests
-# of lab/tests/SUITE with the kernel's own runner.
+# of lab/tests/SUITE with the kernel's own runner; those named debug... in the kernel
+# that checks itself.
 declare -A script_suites=(
 	[tree]=lab/test-tree.sh
 	[lab]=lab/test-lab.sh
@@ -21,7 +22,7 @@ declare -A script_suites=(
 	[emulator]=lab/qemu/tests/run.sh
 	[pmu]="lab/boot.sh test-pmu pmu"
 )
-suites=(tree lab emulator pmu kvm perf_kvm perf_kvm_nmi pv_pmu deb)
+suites=(tree lab emulator pmu kvm perf_kvm perf_kvm_nmi pv_pmu deb debug_subset)
 [ $# = 0 ] || suites=("$@")
 
 tests_of()
@@ -39,19 +40,58 @@ list()
 	done
 }
 
+# selected SUITE: the tests that ONLY selects of the suite, a line each, or nothing for
+# all of it; fails if it selects none. A subset is selected as a whole only.
+selected()
+{
+	case ${ONLY:-} in
+	''|"$1")	;;
+	*)		[[ $1 != *_subset ]] && tests_of "$1" | grep -E "(^|:)$ONLY\$" ;;
+	esac
+}
+
+# A boot keeps one CPU busy: the others build the debug kernel meanwhile. It has a
+# process group of its own, because what runs in the background gets no Ctrl-C.
+build_debug_kernel()
+{
+	local suite
+
+	for suite in "${suites[@]}"; do
+		if [[ $suite = debug* ]] && selected "$suite" > /dev/null; then
+			set -m
+			CONFIG='' LAB_KERNEL=debug nice lab/kernel.sh > "$OUT/debug-kernel.log" 2>&1 &
+			# shellcheck disable=SC2064 # this one
+			trap "kill -- -$! 2> /dev/null || :" EXIT
+			set +m
+			return
+		fi
+	done
+}
+
+# debug_image: wait for the debug kernel, and build the host's image with it
+debug_image()
+{
+	CONFIG='' LAB_KERNEL=debug lab/kernel.sh && LAB_KERNEL=debug lab/image.sh
+}
+
 # run SUITE [TEST...]: all tests of the suite, or only those
 run()
 {
-	local suite=$1
+	local suite=$1 kernel=
 
 	shift
 	echo "# suite: $suite"
 	if [ -n "${script_suites[$suite]:-}" ]; then
 		# shellcheck disable=SC2086
 		${script_suites[$suite]}
-	else
-		TIMEOUT=${TIMEOUT:-2400} lab/boot.sh "test-$suite" kselftest "$suite" "$@"
+		return
 	fi
+	if [[ $suite = debug* ]]; then
+		kernel=debug
+		debug_image 2>&1 | sed 's/^/# /' || return
+	fi
+	LAB_KERNEL=$kernel TIMEOUT=${TIMEOUT:-2400} \
+		lab/boot.sh "test-$suite" kselftest "$suite" "$@"
 }
 
 # count FILE: the results of a suite's KTAP as "passed failed skipped"; a result
@@ -93,16 +133,14 @@ fi
 passed=0 failed=0 skipped=0 ran=0
 broken=()
 mkdir -p "$OUT"
+build_debug_kernel
 for suite in "${suites[@]}"; do
-	selected=()
-	if [ -n "${ONLY:-}" ] && [ "$ONLY" != "$suite" ]; then
-		mapfile -t selected < <(tests_of "$suite" | grep -E "(^|:)$ONLY\$")
-		[ ${#selected[@]} -gt 0 ] || continue
-	fi
+	tests=$(selected "$suite") || continue
 	ran=1
 	ktap=$OUT/$suite.ktap
 	status=0
-	run "$suite" "${selected[@]}" 2>&1 | tee "$ktap" || status=$?
+	# shellcheck disable=SC2086 # a word each
+	run "$suite" $tests 2>&1 | tee "$ktap" || status=$?
 
 	read -r p f s <<< "$(count "$ktap")"
 	# a kernel fault, a time-out, a script that died: not one test's failure
