@@ -24,8 +24,14 @@ fi
 . "$GUEST_LIB"
 debugfs=${GUEST_DEBUGFS:-/sys/kernel/debug/kvm}
 
+# Where a program's strings happen to lie on their pages is worth an instruction or
+# two at its start.
+addresses=/proc/sys/kernel/randomize_va_space
+random_addresses=$(cat $addresses)
+echo 0 > $addresses
+
 data=$(mktemp -d)
-trap 'rm -r "$data"' EXIT
+trap 'rm -r "$data"; echo "$random_addresses" > $addresses' EXIT
 
 fail()
 {
@@ -87,7 +93,8 @@ counts()
 start()
 {
 	GUEST_CPU=${GUEST_CPU:-host,migratable=off,pmu=off} guest_start remote &&
-	guest_expect ready
+	guest_expect ready &&
+	guest_run "echo 0 > $addresses"
 }
 
 stop()
