@@ -856,7 +856,7 @@ static int pv_pmu_cpu_prepare(unsigned int nr)
 	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT) && set_memory_decrypted(page, 1))
 		return 0;
 
-	init_irq_work(&cpu->resched, pv_pmu_resched);
+	cpu->resched = IRQ_WORK_INIT_HARD(pv_pmu_resched);
 	hrtimer_init(&cpu->reaper, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
 	cpu->reaper.function = pv_pmu_reap;
 	cpu->area = (struct kvm_pv_pmu_area *)page;
