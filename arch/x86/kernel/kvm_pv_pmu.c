@@ -613,12 +613,11 @@ static void pv_pmu_leave_slot(struct pv_pmu_cpu *cpu, unsigned int slot)
 	if (--cpu->slots[slot].nr_users)
 		return;
 
-	if (pv_pmu_value(cpu, slot).status) {
+	if (pv_pmu_value(cpu, slot).status)
 		pv_pmu_close_slot(cpu, slot);
-	} else {
+	else
 		cpu->slots[slot].idle_since = jiffies;
-		pv_pmu_reap_later(cpu);
-	}
+	pv_pmu_reap_later(cpu);
 }
 
 static void pv_pmu_del(struct perf_event *event, int flags)
@@ -835,10 +834,8 @@ static void pv_pmu_suspend(struct pv_pmu_cpu *cpu)
 /* A CPU that fails here has no PMU. */
 static void pv_pmu_resume(struct pv_pmu_cpu *cpu)
 {
-	if (cpu->area && !pv_pmu_cpu_on(cpu)) {
+	if (cpu->area && !pv_pmu_cpu_on(cpu))
 		pv_pmu_commit(cpu);
-		pv_pmu_note_limit(cpu);
-	}
 }
 
 static int pv_pmu_cpu_prepare(unsigned int nr)
