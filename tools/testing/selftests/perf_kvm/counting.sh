@@ -32,6 +32,7 @@ echo 0 > $addresses
 
 data=$(mktemp -d)
 trap 'rm -r "$data"; echo "$random_addresses" > $addresses' EXIT
+trap 'exit 1' INT TERM HUP
 
 fail()
 {

@@ -263,15 +263,27 @@ hotplug()
 	equal_but_for_start "on the CPU that is back" $(cut -d, -f1 "$data/stat") $short
 }
 
+# on_host EVENTS COMMAND...: while the host has these events for all of its CPU; what
+# they count goes to $data/host. Perf runs its program when it has begun to count.
+on_host()
+{
+	perf stat -a -x, -o "$data/host" -e "$1" sleep 1000 > /dev/null &
+	pid=$!
+	until pidof sleep > /dev/null; do
+		! grep -q zombie /proc/$pid/status || fail "the host does not count" || return
+	done
+	shift
+	"$@"
+	kill -INT $(pidof sleep)
+	wait $pid
+	[ -s "$data/host" ]
+}
+
 # Beside the loop, there are perf and the shell that starts it.
 host_sees_the_same()
 {
-	perf stat -x, -o "$data/host" -a -e instructions:Gu sleep 1000 > /dev/null &
-	pid=$!
-	usleep 100000
-	guest=$(counts -a -e instructions:u loop 400000000)
-	kill -INT $(pidof sleep)
-	wait $pid
+	on_host instructions:Gu stat -a -e instructions:u loop 400000000 || return
+	guest=$(cut -d, -f1 "$data/stat")
 	host=$(awk -F, '/^[0-9]/ { sum += $1 } END { print sum }' "$data/host")
 	near "the host's count" "$host" "$guest" 5 && [ "$host" -ge "$guest" ]
 }
@@ -284,13 +296,8 @@ taken()
 	for _ in $(seq "$1"); do
 		events="$events,cycles:D"
 	done
-	perf stat -a -x, -o "$data/host" -e "${events#,}" sleep 1000 > /dev/null &
-	pid=$!
-	usleep 100000
 	shift
-	"$@"
-	kill -INT $(pidof sleep)
-	wait $pid
+	on_host "${events#,}" "$@" || return
 	! results < "$data/host" | grep -v ',100.00,'
 }
 
@@ -332,7 +339,7 @@ limited()
 	near "instructions of all" "$1" 400000000 10 && within "per cent of the time" "$2" 60 90 &&
 	near "instructions" "$3" 400000000 5 && within "per cent of the time" "$4" 35 65 || return
 
-	usleep 200000
+	usleep 200000	# it forgets in 100 ms
 	stat -e $six loop
 	equal "the number of those that always ran afterwards" \
 		"$(grep -c ',100.00,' "$data/stat")" 6
