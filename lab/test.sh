@@ -59,9 +59,9 @@ build_debug_kernel()
 	for suite in "${suites[@]}"; do
 		if [[ $suite = debug* ]] && selected "$suite" > /dev/null; then
 			set -m
-			CONFIG='' LAB_KERNEL=debug nice lab/kernel.sh > "$OUT/debug-kernel.log" 2>&1 &
-			# shellcheck disable=SC2064 # this one
-			trap "kill -- -$! 2> /dev/null || :" EXIT
+			CONFIG='' LAB_KERNEL=debug nice lab/kernel.sh \
+				< /dev/null > "$OUT/debug-kernel.log" 2>&1 &
+			trap '[ -z "$(jobs -pr)" ] || kill -- "-$(jobs -pr)"' EXIT
 			set +m
 			return
 		fi
@@ -156,7 +156,9 @@ done
 [ "$ran" = 1 ] || die "ONLY=$ONLY names no suite and no test: LIST=1 lists them"
 
 for suite in "${broken[@]}"; do
-	echo "# failed: $suite; see $OUT/$suite.ktap, then run it alone with: make test ONLY=$suite"
+	alone="make test ONLY=$suite"
+	[ "$suite" != debug ] || alone="make test-debug"
+	echo "# failed: $suite; see $OUT/$suite.ktap, then run it alone with: $alone"
 	reasons "$OUT/$suite.ktap"
 done
 echo "$passed passed, $failed failed, $skipped skipped"
