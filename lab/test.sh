@@ -61,7 +61,7 @@ build_debug_kernel()
 			set -m
 			CONFIG='' LAB_KERNEL=debug nice lab/kernel.sh \
 				< /dev/null > "$OUT/debug-kernel.log" 2>&1 &
-			trap '[ -z "$(jobs -pr)" ] || kill -- "-$(jobs -pr)"' EXIT
+			trap '[ -z "$(builtin jobs -pr)" ] || kill -- "-$(builtin jobs -pr)"' EXIT
 			set +m
 			return
 		fi
