@@ -24,8 +24,7 @@ fi
 . "$GUEST_LIB"
 debugfs=${GUEST_DEBUGFS:-/sys/kernel/debug/kvm}
 
-# Where a program's strings happen to lie on their pages is worth an instruction or
-# two at its start.
+# At random addresses, a program's start now and then takes two instructions more.
 addresses=/proc/sys/kernel/randomize_va_space
 random_addresses=$(cat $addresses)
 echo 0 > $addresses
