@@ -330,8 +330,14 @@ limited()
 	cp "$data/stat" "$data/limited"
 	stat -e $six loop 400000000
 	cat "$data/stat" >> "$data/limited"
+	usleep 200000	# until its slots are closed, and it has forgotten
+	echo 0 > $limit
+	equal "without any" "$(counts -e $four loop)" \
+		"<not counted> <not counted> <not counted> <not counted> "
+	none=$?
 	echo "$before" > $limit
 	sed 's/^/# /' "$data/limited"
+	[ $none = 0 ] || return
 
 	equal "the number of those that had a turn" \
 		"$(awk -F, '$5 > 20 && $5 < 90' "$data/limited" | wc -l)" 10 || return
@@ -339,7 +345,7 @@ limited()
 	near "instructions of all" "$1" 400000000 10 && within "per cent of the time" "$2" 60 90 &&
 	near "instructions" "$3" 400000000 5 && within "per cent of the time" "$4" 35 65 || return
 
-	usleep 200000	# it forgets in 100 ms
+	usleep 200000
 	stat -e $six loop
 	equal "the number of those that always ran afterwards" \
 		"$(grep -c ',100.00,' "$data/stat")" 6
