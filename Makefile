@@ -28,59 +28,59 @@ help:		## list the targets
 	@echo 'V=1                show the output of the builds'
 
 demo: image	## profile a guest from its host, and show the profile
-	+@$(lab)/demo.sh
+	+@$(lab)/run/demo.sh
 
 test: image	## run all tests
-	+@$(lab)/test.sh
+	+@$(lab)/test/test.sh
 
 test-debug: image	## test more of the series in a kernel that checks itself
-	+@$(lab)/test.sh debug
+	+@$(lab)/test/test.sh debug
 
 bench: image	## measure what the features cost
-	+@$(lab)/bench.sh
+	+@$(lab)/run/bench.sh
 
 tree: deps	## assemble the kernel tree: Linux, patches, overlay
-	+@$(lab)/tree.sh
+	+@$(lab)/build/tree.sh
 
 kernel: $(if $(CONFIG),custom-kernel,lab-kernel)	## build the kernel (CONFIG=)
 
 perf: tree	## build tools/perf from the same tree
-	+@$(lab)/perf.sh
+	+@$(lab)/build/perf.sh
 
 lab: image	## build all that the lab boots: emulator, kernel, perf, images
 
 series: deps	## write the mailable patch series to out/series
-	+@$(lab)/series.sh
+	+@$(lab)/ship/series.sh
 
 check: tree	## check the series: builds at each step, checkpatch, sparse
-	+@$(lab)/check.sh
+	+@$(lab)/test/check.sh
 
 deb: tree perf	## package the kernel (CONFIG=) and perf for a real machine
-	+@$(lab)/deb.sh
+	+@$(lab)/ship/deb.sh
 
 shell: image	## boot the host with a running guest, interactively
-	+@$(lab)/shell.sh
+	+@$(lab)/run/shell.sh
 
 clean:		## remove what was built and the results
-	+@$(lab)/clean.sh
+	+@$(lab)/build/clean.sh
 
 # --- steps without a line of their own in the help
 
 deps:
-	+@$(lab)/deps.sh
+	+@$(lab)/build/deps.sh
 
 emulator: deps
-	+@$(lab)/qemu/build.sh $(or $(BUILD),build)/qemu
+	+@$(lab)/build/emulator.sh $(or $(BUILD),build)/qemu
 
 # the lab boots its own configuration, whatever CONFIG= says
 lab-kernel: tree
-	+@CONFIG= LAB_KERNEL= $(lab)/kernel.sh
+	+@CONFIG= LAB_KERNEL= $(lab)/build/kernel.sh
 
 custom-kernel: tree
-	+@$(lab)/kernel.sh
+	+@$(lab)/build/kernel.sh
 
 image: lab-kernel perf emulator
-	+@LAB_KERNEL= $(lab)/image.sh
+	+@LAB_KERNEL= $(lab)/build/image.sh
 
 .PHONY: help demo test test-debug bench tree kernel perf lab series check deb shell clean \
 	deps emulator lab-kernel custom-kernel image

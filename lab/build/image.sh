@@ -1,0 +1,132 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Build the two initramfs images, build/host.cpio and build/guest.cpio, from
+# what the other steps have built: busybox, our init, jobs, workloads, perf; for
+# the host also the emulator as VMM, the kernel's self-tests, the guest's kernel
+# and image, and an image with Debian's perf to add to that. Nothing of this
+# machine but programs and their libraries is in them, and the same inputs make the
+# same image.
+#
+# Environment: LAB_KERNEL, one of the lab's other kernels, such as debug: build only
+# build/host-$LAB_KERNEL.cpio, which is the host's image with that kernel for guests.
+
+. "$(dirname "$0")/../lib.sh"
+
+busybox=$(command -v busybox)
+kselftest=$BUILD/kselftest
+collections="kvm perf_kvm"
+
+# add ROOT FILE [DEST]: copy FILE, with the shared libraries it needs
+add()
+{
+	local root=$1 file=$2 dest=$1/${3:-$2} lib
+
+	mkdir -p "$(dirname "$dest")"
+	cp -L "$file" "$dest"
+	for lib in $(ldd "$file" 2> /dev/null | grep -o '/[^ ]*'); do
+		[ -e "$root/$lib" ] || { mkdir -p "$root/${lib%/*}"; cp -L "$lib" "$root/$lib"; }
+	done
+}
+
+# pack ROOT IMAGE
+pack()
+{
+	find "$1" -exec touch -hd @0 {} +
+	(cd "$1" && find . | sort | cpio -o -H newc -R 0:0 --reproducible --quiet) | update "$2"
+}
+
+# common ROOT MACHINE: what both machines have, and the jobs of this one: host, guest
+common()
+{
+	local root=$1
+
+	rm -rf "$root"
+	mkdir -p "$root/bin" "$root/lab"
+	cp "$busybox" "$root/bin/busybox"
+	cp lab/vm/init "$root/init"
+	cp -r "lab/vm/$2" "$root/lab/jobs"
+	cp lab/vm/common/* "$root/lab/jobs/"
+	cp lab/vm/guest.sh "$root/lab/"
+	mkdir -p "$root/usr/bin"
+	find "$BUILD/workloads" -type f -exec cp -t "$root/usr/bin" {} +
+	# so that the VMM and perf run under a user name
+	mkdir -p "$root/etc"
+	echo 'root:x:0:0:root:/root:/bin/sh' > "$root/etc/passwd"
+}
+
+guest_image()
+{
+	common "$BUILD/guest.root" guest
+	add "$BUILD/guest.root" "$BUILD/perf/perf" usr/bin/perf
+	pack "$BUILD/guest.root" "$BUILD/guest.cpio"
+}
+
+# A perf of another version, with its libraries, is large: few tests want it.
+linux_perf_image()
+{
+	local root=$BUILD/linux-perf.root
+
+	rm -rf "$root"
+	add "$root" /usr/bin/perf usr/lib/linux-perf/perf
+	pack "$root" "$BUILD/linux-perf.cpio"
+}
+
+host_image()
+{
+	local root=$BUILD/host.root
+
+	common "$root" host
+	add "$root" "$BUILD/perf/perf" usr/bin/perf
+	add "$root" "$BUILD/qemu/bin/qemu-system-x86_64" vmm/bin/qemu-system-x86_64
+	mkdir -p "$root/vmm/share" "$root/boot"
+	cp -r "$BUILD/qemu/share/qemu" "$root/vmm/share/"
+	cp "$BUILD/kernel/arch/x86/boot/bzImage" "$BUILD/guest.cpio" \
+		"$BUILD/linux-perf.cpio" "$root/boot/"
+	cp -r "$kselftest" "$root/kselftest"
+	cp -r lab/test/suites "$root/lab/suites"
+	cp lab/test/perf-test.expect "$root/lab/"
+	# what tests tell the workload's functions by: address, size, type, name
+	nm -S "$BUILD/workloads/callgraph" > "$root/lab/callgraph.nm"
+	pack "$root" "$BUILD/host.cpio"
+}
+
+other_kernel_image()
+{
+	local name=$BUILD/host-$LAB_KERNEL
+
+	rm -rf "$name.root"
+	mkdir -p "$name.root/boot"
+	cp "$BUILD/kernel-$LAB_KERNEL/arch/x86/boot/bzImage" "$name.root/boot/"
+	pack "$name.root" "$name.root.cpio"
+	# what comes later takes the place of what was there
+	cat "$BUILD/host.cpio" "$name.root.cpio" | update "$name.cpio"
+}
+
+build_selftests()
+{
+	local kernel
+
+	kernel=$(realpath "$BUILD/kernel")
+	submake -C "$BUILD/linux" O="$kernel" headers_install
+	submake -C "$BUILD/linux/tools/testing/selftests" O="$kernel" \
+		TARGETS="$collections" INSTALL_PATH="$(realpath -m "$kselftest")" \
+		FORCE_TARGETS=1 install
+}
+
+lock "$BUILD/image"
+if [ -n "${LAB_KERNEL:-}" ]; then
+	say IMAGE "$BUILD/host-$LAB_KERNEL.cpio"
+	other_kernel_image
+	exit
+fi
+say TESTS "$kselftest"
+logged "$BUILD/kselftest.log" "building the self-tests" build_selftests
+logged "$BUILD/workloads.log" "building the workloads" \
+	make -C lab/vm/workloads O="$(realpath -m "$BUILD/workloads")"
+say IMAGE "$BUILD/guest.cpio"
+guest_image
+say IMAGE "$BUILD/linux-perf.cpio"
+linux_perf_image
+say IMAGE "$BUILD/host.cpio"
+host_image

@@ -1,0 +1,98 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Build the kernel from the assembled tree.
+#
+#   lab/build/kernel.sh [TARGET...]	(bzImage; all, if CONFIG= is given)
+# Environment: CONFIG, what to build: nothing for the lab's own configuration,
+# a configuration file such as /boot/config-VERSION, or localmodconfig; LAB_KERNEL,
+# an addition to the lab's own, such as debug, which is lab/build/config/debug.config.
+
+. "$(dirname "$0")/../lib.sh"
+
+tree=$BUILD/linux
+targets=("$@")
+if [ -n "${CONFIG:-}" ]; then
+	dir=$BUILD/kernel-custom
+	[ ${#targets[@]} -gt 0 ] || targets=(all)
+else
+	dir=$BUILD/kernel${LAB_KERNEL:+-$LAB_KERNEL}
+	[ ${#targets[@]} -gt 0 ] || targets=(bzImage)
+fi
+mkdir -p "$dir"
+out=$(realpath "$dir")
+lock "$dir"
+
+# The same sources make the same image, whoever builds it and when.
+export KBUILD_BUILD_USER=guestperf KBUILD_BUILD_HOST=lab
+export KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 1970'
+export KBUILD_BUILD_VERSION=1	# not how often it was built here
+
+kmake()
+{
+	submake -C "$tree" O="$out" "$@"
+}
+
+# survived FRAGMENT: every option asked for is in the final .config, which
+# merge_config.sh and olddefconfig only warn of
+survived()
+{
+	local lost
+
+	lost=$(grep -E '^CONFIG_|^# CONFIG_.* is not set' "$1" | grep -vxFf "$dir/.config" |
+		grep -v ' is not set' | paste -sd ' ') || :
+	[ -z "$lost" ] ||
+		die "$1 asks for $lost, which this Linux does not grant: a dependency is missing (see $dir/.config)"
+}
+
+merge()
+{
+	(cd "$tree" && scripts/kconfig/merge_config.sh -O "$out" "$@")
+}
+
+# configure_from BASE: the user's configuration with this series' options on
+configure_from()
+{
+	if [ "$1" = localmodconfig ]; then
+		yes '' | kmake localmodconfig
+	else
+		cp "$1" "$dir/.config"
+	fi
+	# a distribution's keys are not here to sign with
+	"$tree/scripts/config" --file "$dir/.config" \
+		--set-str SYSTEM_TRUSTED_KEYS '' --set-str SYSTEM_REVOCATION_KEYS ''
+	cp "$dir/.config" "$dir/base.config"
+	merge "$out/base.config" "$PWD/lab/build/config/guestperf.config"
+}
+
+fragments=(lab/build/config/guestperf.config)
+if [ -z "${CONFIG:-}" ]; then
+	fragments+=(lab/build/config/lab.config)
+	[ -z "${LAB_KERNEL:-}" ] || fragments+=("lab/build/config/$LAB_KERNEL.config")
+elif [ "$CONFIG" != localmodconfig ] && [ ! -r "$CONFIG" ]; then
+	die "CONFIG=$CONFIG is not there: name a kernel configuration file, or localmodconfig"
+fi
+
+# merge again when the fragments, or what CONFIG= says, have changed
+id=$dir/configured-from
+if [ ! -e "$dir/.config" ] ||
+   ! { echo "${CONFIG:-lab}"; cat "${fragments[@]}"; } | cmp -s - "$id"; then
+	say CONFIG "${CONFIG:-lab}"
+	rm -f "$id"
+	if [ -n "${CONFIG:-}" ]; then
+		logged "$dir/config.log" "configuring from $CONFIG" configure_from "$CONFIG"
+	else
+		logged "$dir/config.log" "configuring the lab kernel" \
+			merge -n "${fragments[@]/#/$PWD/}"
+	fi
+	{ echo "${CONFIG:-lab}"; cat "${fragments[@]}"; } > "$id"
+fi
+
+for fragment in "${fragments[@]}"; do
+	survived "$fragment"
+done
+say KERNEL "$dir: ${targets[*]}"
+logged "$dir/build.log" "building the kernel" kmake "${targets[@]}"
+for fragment in "${fragments[@]}"; do
+	survived "$fragment"
+done

@@ -1,0 +1,163 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Test the front door without building anything: how a tree is assembled, and
+# what bad input gets to hear. Uses a repository of a handful of files, and a
+# "Linux" of three. Prints KTAP.
+#
+# shellcheck disable=SC2317 # functions are called by name
+
+. "$(dirname "$0")/../../lib.sh"
+
+top=$PWD
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+nr=0 failed=0
+
+# check TITLE COMMAND...: the command succeeds
+check()
+{
+	local title=$1
+
+	shift
+	nr=$((nr + 1))
+	if "$@" > "$work/log" 2>&1; then
+		echo "ok $nr tree: $title"
+	else
+		sed 's/^/# /' "$work/log"
+		echo "not ok $nr tree: $title"
+		failed=1
+	fi
+}
+
+# refuses PATTERN COMMAND...: it fails, and all it says is one line that matches
+refuses()
+{
+	local pattern=$1 said
+
+	shift
+	said=$("$@" 2>&1 > /dev/null) && { echo "it did not fail"; return 1; }
+	said=$(grep -v '^make.*\*\*\* \[' <<< "$said")
+	echo "$said"
+	[ "$(wc -l <<< "$said")" = 1 ] && grep -qE "$pattern" <<< "$said"
+}
+
+front_door()
+{
+	env -u BUILD -u OUT LINUX="$work/linux" DEPS=no make -s -C "$work/repo" "$@"
+}
+
+file() { cat "$work/repo/build/linux/$1"; }
+has() { [ "$(file "$1")" = "$2" ]; }
+mtimes() { find "$work/repo/build/linux" ! -type d -printf '%P %T@ %i\n' | sort; }
+
+# patch FILE FROM TO: a patch that changes FILE's line FROM to TO
+write_patch()
+{
+	cat <<-END
+		Subject: [PATCH] test: Change $1
+
+		Why it is changed.
+		---
+		--- a/$1
+		+++ b/$1
+		@@ -1 +1 @@
+		-$2
+		+$3
+	END
+}
+
+untouched_by_second_run()
+{
+	mtimes > "$work/before"
+	front_door tree && mtimes > "$work/after" && cmp "$work/before" "$work/after"
+}
+
+only_touches()
+{
+	mtimes > "$work/before"
+	front_door tree || return 1
+	mtimes > "$work/after"
+	[ "$(comm -13 "$work/before" "$work/after" | cut -d' ' -f1)" = "$1" ]
+}
+
+edited_patch()
+{
+	write_patch kernel/a.c one TWO > "$work/repo/patches/linux/0001-a.patch"
+	only_touches kernel/a.c && has kernel/a.c TWO
+}
+
+removed_patch()
+{
+	rm "$work/repo/patches/linux/0002-b.patch"
+	front_door tree && has kernel/b.c one
+}
+
+removed_overlay()
+{
+	rm "$work/repo/kernel/new.c"
+	front_door tree && [ ! -e "$work/repo/build/linux/kernel/new.c" ] &&
+		[ ! -L "$work/repo/build/linux/kernel/new.c" ]
+}
+
+# with FILE TEXT COMMAND...: run the command while the repository has that file
+with()
+{
+	local file=$work/repo/$1 status=0
+
+	echo "$2" > "$file"
+	shift 2
+	"$@" || status=$?
+	rm "$file"
+	return $status
+}
+
+linux_is()
+{
+	printf 'VERSION = %s\nPATCHLEVEL = %s\nSUBLEVEL = %s\n' "$@" > "$work/linux/Makefile"
+}
+
+mkdir -p "$work/linux/kernel" "$work/repo/kernel" "$work/repo/patches/linux" "$work/odd dir"
+linux_is 6 12 3
+echo one | tee "$work/linux/kernel/a.c" > "$work/linux/kernel/b.c"
+cp -r "$top/lab" "$top/Makefile" "$work/repo/"
+cp -r "$top/lab" "$top/Makefile" "$work/odd dir/"
+echo new > "$work/repo/kernel/new.c"
+write_patch kernel/a.c one two > "$work/repo/patches/linux/0001-a.patch"
+write_patch kernel/b.c one two > "$work/repo/patches/linux/0002-b.patch"
+
+echo "TAP version 13"
+echo "1..18"
+
+check "assembles patches and overlay" front_door tree
+check "a patch is applied" has kernel/b.c two
+check "the overlay is linked" [ "$work/repo/build/linux/kernel/new.c" -ef "$work/repo/kernel/new.c" ]
+check "a second run touches nothing" untouched_by_second_run
+check "an edited patch touches its file alone" edited_patch
+check "a removed patch is undone" removed_patch
+check "a removed overlay file is unlinked" removed_overlay
+check "a patch that needs fuzz is refused, with file, hunk and version" \
+	with patches/linux/0003-c.patch "$(write_patch kernel/b.c three four)" \
+	refuses '0003-c.patch does not apply to Linux 6.12.3: .*kernel/b.c.*[Hh]unk #1' front_door tree
+check "a patch of a file that is not there is refused" \
+	with patches/linux/0003-c.patch "$(write_patch kernel/c.c three four)" \
+	refuses '0003-c.patch|kernel/c.c, which Linux 6.12.3 does not have' front_door tree
+check "an overlay file that Linux has is refused" \
+	with kernel/b.c mine refuses 'kernel/b.c is in Linux 6.12.3' front_door tree
+check "after all that the tree is as it was" untouched_by_second_run
+check "CONFIG= that is not there is refused" \
+	refuses 'CONFIG=/nonexistent is not there' front_door kernel CONFIG=/nonexistent
+check "LINUX= that is not there is refused" \
+	refuses 'LINUX=/nonexistent is not there' front_door tree LINUX=/nonexistent
+check "LINUX= that is no archive is refused" \
+	refuses 'does not unpack' front_door tree LINUX="$top/Makefile"
+check "LINUX= that is not Linux is refused" \
+	refuses 'is no Linux source tree' front_door tree LINUX="$top/lab"
+linux_is 6 18 1
+check "LINUX= of another version is refused" \
+	refuses 'is Linux 6.18.1: guestperf needs 6.12.y' front_door tree
+check "a path with a space is refused" \
+	refuses 'has a space' make -s -C "$work/odd dir" tree
+check "a BUILD= with a colon is refused" \
+	refuses 'space or a colon' front_door tree BUILD="$work/a:b"
+exit $failed
