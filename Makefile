@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The front door: "make help" lists what it can do. Each target is a script of
-# lab/, which says what it needs and does nothing that is done already.
+# The front door: "make help" lists the targets. Each is a script of lab/, which checks
+# what it was told, then builds what it needs (lab/build/build.mk), then acts.
 
 ifneq ($(words $(CURDIR)),1)
 $(error the path "$(CURDIR)" has a space, which the build of the kernel cannot take: move the repository)
@@ -12,76 +12,78 @@ endif
 
 # What is set on our command line is for the scripts, not for the makes below.
 MAKEOVERRIDES :=
-export LINUX QEMU CONFIG DEPS BUILD OUT ONLY LIST TIMEOUT DRYRUN V
+export LINUX QEMU CONFIG DEPS BUILD OUT ONLY LIST TIMEOUT DRYRUN V CPUS MEM PMU ICOUNT APPEND
 
 lab := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))lab
 
 help:		## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
-	@echo
-	@echo 'LINUX=DIR|TARBALL  a Linux 6.12.y to build on (default: Debian linux-source-6.12)'
-	@echo 'CONFIG=FILE        the configuration for kernel and deb, or localmodconfig (default: the lab'"'"'s)'
-	@echo 'DEPS=no            install no packages'
-	@echo 'BUILD=DIR OUT=DIR  where to build (build) and to leave results (out)'
-	@echo 'ONLY=NAME LIST=1   run one test or suite of "make test"; list them'
-	@echo 'DRYRUN=1           of demo and shell: print the QEMU command, boot nothing'
-	@echo 'V=1                show the output of the builds'
+	@sed -n 's/^#: \?//p' $(firstword $(MAKEFILE_LIST))
 
-demo: image	## profile a guest from its host, and show the profile
+#:
+#: LINUX=DIR|TARBALL  a Linux 6.12.y to build on (default: Debian's linux-source-6.12)
+#: QEMU=DIR|TARBALL|PROGRAM  the emulator (default: Debian's source of QEMU)
+#: CONFIG=FILE        the configuration for kernel and deb, or localmodconfig (default: the lab's)
+#: DEPS=no            install no packages
+#: BUILD=DIR OUT=DIR  where to build (build) and to leave results (out)
+#: V=1                show the output of the builds
+#: ONLY=NAME LIST=1   of test and soak: run one test or suite; list them
+#: DRYRUN=1           of demo and shell: print the emulator's command line, build and boot nothing
+#:
+#: of the host VM, where it boots:
+#: TIMEOUT=SECONDS    wall time until its end
+#: CPUS=N MEM=MIB     its CPUs (1) and its memory (3072)
+#: PMU=pmu=off        take its PMU away; or other properties of the emulator's CPU
+#: ICOUNT=off         CPUs that run at the same time: no two runs are equal
+#: APPEND=PARAMETERS  parameters for its kernel
+
+demo:		## profile a guest from its host, and show the profile
 	+@$(lab)/run/demo.sh
 
-test: image	## run all tests
-	+@$(lab)/test/test.sh
+test:		## run the tests of CI
+	+@$(lab)/test/test.sh test
 
-test-debug: image	## test more of the series in a kernel that checks itself
-	+@$(lab)/test/test.sh debug
+soak:		## run the tests that take too long for CI
+	+@$(lab)/test/test.sh soak
 
-bench: image	## measure what the features cost
+bench:		## measure what the features cost
 	+@$(lab)/run/bench.sh
 
-tree: deps	## assemble the kernel tree: Linux, patches, overlay
-	+@$(lab)/build/tree.sh
+tree:		## assemble the kernel tree: Linux, patches, overlay
+	+@$(lab)/build/build.sh tree
 
-kernel: $(if $(CONFIG),custom-kernel,lab-kernel)	## build the kernel (CONFIG=)
+kernel:		## build the kernel (CONFIG=)
+	+@$(lab)/build/build.sh $(if $(CONFIG),custom-kernel,lab-kernel)
 
-perf: tree	## build tools/perf from the same tree
-	+@$(lab)/build/perf.sh
+perf:		## build tools/perf from the same tree
+	+@$(lab)/build/build.sh perf
 
-lab: image	## build all that the lab boots: emulator, kernel, perf, images
+emulator:	## build the emulator
+	+@$(lab)/build/build.sh emulator
 
-series: deps	## write the mailable patch series to out/series
+lab:		## build all that the lab boots: emulator, kernel, perf, images
+	+@$(lab)/build/build.sh image
+
+series:		## write the mailable patch series to out/series
 	+@$(lab)/ship/series.sh
 
-check: tree	## check the series: builds at each step, checkpatch, sparse
-	+@$(lab)/test/check.sh
+check:		## check the series: builds at each step, checkpatch, sparse
+	+@ONLY=check $(lab)/test/test.sh test
 
-deb: tree perf	## package the kernel (CONFIG=) and perf for a real machine
+deb:		## package the kernel (CONFIG=) and perf for a real machine
 	+@$(lab)/ship/deb.sh
 
-shell: image	## boot the host with a running guest, interactively
+shell:		## boot the host with a running guest, interactively
 	+@$(lab)/run/shell.sh
 
 clean:		## remove what was built and the results
 	+@$(lab)/build/clean.sh
 
-# --- steps without a line of their own in the help
+deps:		## install the packages that the build needs
+	+@$(lab)/build/build.sh deps
 
-deps:
-	+@$(lab)/build/deps.sh
+.DEFAULT:
+	@echo 'make: there is no target "$@": "make help" lists the targets' >&2; exit 2
 
-emulator: deps
-	+@$(lab)/build/emulator.sh $(or $(BUILD),build)/qemu
-
-# the lab boots its own configuration, whatever CONFIG= says
-lab-kernel: tree
-	+@CONFIG= LAB_KERNEL= $(lab)/build/kernel.sh
-
-custom-kernel: tree
-	+@$(lab)/build/kernel.sh
-
-image: lab-kernel perf emulator
-	+@LAB_KERNEL= $(lab)/build/image.sh
-
-.PHONY: help demo test test-debug bench tree kernel perf lab series check deb shell clean \
-	deps emulator lab-kernel custom-kernel image
-.NOTPARALLEL: clean
+.PHONY: help demo test soak bench tree kernel perf emulator lab series check deb shell clean deps
+.NOTPARALLEL:

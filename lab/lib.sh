@@ -10,10 +10,17 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 BUILD=${BUILD:-build}
 OUT=${OUT:-out}
 : "${XDG_CACHE_HOME:=$HOME/.cache}"
-export CCACHE_DIR=${CCACHE_DIR:-$XDG_CACHE_HOME/guestperf/ccache}
+CACHE=$XDG_CACHE_HOME/guestperf
+export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache}
+# objects are the same wherever the repository lies
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 export LC_ALL=C
 # the system's own python3 and meson, not what a user may have ahead of them
 PATH=/usr/bin:/bin:$PATH
+
+# where the overlay's files are, at their paths in Linux
+# shellcheck disable=SC2034 # used by scripts that source this
+OVERLAY_DIRS="arch include kernel virt tools Documentation"
 
 # die MESSAGE: what went wrong, why, and what to do, in one line
 die()
@@ -31,14 +38,23 @@ case $PWD$BUILD$OUT in
 *[[:space:]:]*)	die "the path $PWD, BUILD or OUT has a space or a colon, which the build of the kernel cannot take" ;;
 esac
 
+# free_mib DIR
+free_mib()
+{
+	df --output=avail -BM "$1" | tr -dc '0-9\n' | tail -n 1
+}
+
+# has_space GIB DIR
+has_space()
+{
+	[ "$(free_mib "$2")" -ge $(($1 * 1024)) ]
+}
+
 # need_space GIB DIR
 need_space()
 {
-	local free
-
-	free=$(df --output=avail -BM "$2" | tr -dc '0-9\n' | tail -n 1)
-	[ "$free" -ge $(($1 * 1024)) ] ||
-		die "$2 has $free MiB free and this needs $1 GiB: free some space, or build elsewhere with BUILD=/other/disk"
+	has_space "$1" "$2" ||
+		die "$2 has $(free_mib "$2") MiB free and this needs $1 GiB: free some space, or build elsewhere with BUILD=/other/disk"
 }
 
 # logged LOG WHAT COMMAND...: run COMMAND with its output in LOG; if it fails
@@ -70,11 +86,19 @@ jobs()
 	esac
 }
 
-# submake ARG...: make of the kernel's, which must not see what we are told
+# build TARGET...: bring targets of build.mk up to date
+build()
+{
+	# shellcheck disable=SC2046
+	make $(jobs) --no-print-directory -f lab/build/build.mk "$@"
+}
+
+# submake ARG...: run a kernel make without our variables in its environment
 submake()
 {
 	# shellcheck disable=SC2046
 	env -u LINUX -u QEMU -u CONFIG -u DEPS -u BUILD -u OUT -u ONLY -u LIST -u V \
+		-u TIMEOUT -u DRYRUN -u CPUS -u MEM -u PMU -u ICOUNT -u APPEND \
 		make $(jobs) CC="$(compiler)" "$@"
 }
 
@@ -86,6 +110,30 @@ compiler()
 	else
 		echo "${CC:-gcc}"
 	fi
+}
+
+# kernel_dir [NAME]: where one of the kernels is built: the lab's own, debug, custom.
+# Kbuild keeps to relative paths where it builds below its source: a repository that has
+# been moved is not built anew.
+kernel_dir()
+{
+	echo "$BUILD/linux/build-${1:-lab}"
+}
+
+# linux_version TREE: such as 6.12.8, or nothing
+linux_version()
+{
+	[ ! -f "$1/Makefile" ] ||
+		sed -n 's/^\(VERSION\|PATCHLEVEL\|SUBLEVEL\) = //p' "$1/Makefile" | paste -sd.
+}
+
+# replace DIR: DIR.new, which is complete, takes the place of DIR
+replace()
+{
+	rm -rf "$1.old"
+	[ ! -e "$1" ] || mv "$1" "$1.old"
+	mv "$1.new" "$1"
+	rm -rf "$1.old"
 }
 
 # lock DIR: wait until no other make works on DIR, and keep it until we end

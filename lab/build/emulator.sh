@@ -4,9 +4,7 @@
 # Build the lab's emulator: QEMU with patches/qemu/ and the new files of
 # lab/qemu/, x86_64 only, without display or network.
 #
-# usage: lab/build/emulator.sh OUTDIR
-#
-# OUTDIR/bin/qemu-system-x86_64 and OUTDIR/share/qemu/ (its ROMs) are the
+# build/qemu/bin/qemu-system-x86_64 and build/qemu/share/qemu/ (its ROMs) are the
 # result.  The source is Debian's source package of qemu, or what QEMU= names:
 #   QEMU=DIRECTORY   a QEMU source tree (copied, never written to)
 #   QEMU=TARBALL     a QEMU source archive
@@ -14,41 +12,10 @@
 # A finished build is kept under ~/.cache/guestperf/qemu, named by the hash of
 # everything that goes into it.
 
-set -euo pipefail
+. "$(dirname "$0")/../lib.sh"
+. lab/build/assemble.sh
 
 readonly ROMS="kvmvapic.bin linuxboot_dma.bin pvh.bin"
-readonly NEED_MB=800
-
-die()
-{
-	echo "lab/build/emulator.sh: $*" >&2
-	exit 1
-}
-
-say()
-{
-	printf '  %-7s %s\n' QEMU "$*"
-}
-
-# run DESCRIPTION COMMAND...: log the command's output; show its end on failure
-run()
-{
-	local what=$1
-	shift
-	if ! "$@" >>"$log" 2>&1 </dev/null; then
-		if [ "$(free_mb "$out")" -lt 20 ]; then
-			die "$what failed: the disk of $out is full; free some space and run it again"
-		fi
-		echo "lab/build/emulator.sh: $what failed, see $log; its last lines:" >&2
-		tail -n 15 "$log" >&2
-		exit 1
-	fi
-}
-
-free_mb()
-{
-	df -Pm "$1" | awk 'NR == 2 { print $4 }'
-}
 
 hash_of()
 {
@@ -59,7 +26,7 @@ hash_of()
 
 need_tool()
 {
-	command -v "$1" >/dev/null ||
+	command -v "$1" > /dev/null ||
 		die "$1 is missing; install it with: apt-get install $2"
 }
 
@@ -97,7 +64,7 @@ debian_sources()
 				u = ($2 ~ /^\[/) ? 3 : 2
 				while ($u !~ /:/) u++
 				if ($(u + 1) ~ known) print
-			}' >>"$apt/src.list"
+			}' >> "$apt/src.list"
 	done
 	for f in /etc/apt/sources.list.d/*.sources; do
 		[ -f "$f" ] || continue
@@ -111,7 +78,7 @@ debian_sources()
 			}
 			sub(/^[ \t]+/, "", suite)
 			if (suite ~ known) printf "%s\n", text
-		}' "$f" >>"$apt/src.sources"
+		}' "$f" >> "$apt/src.sources"
 	done
 }
 
@@ -143,12 +110,11 @@ open_debian()
 	done
 	[ -n "$(ls "$apt/parts")" ] ||
 		die "no Debian suite in the machine's apt sources; set QEMU= to a QEMU source tree or tarball"
-	if ! private_apt update -o APT::Update::Error-Mode=any >>"$log" 2>&1; then
+	private_apt update -o APT::Update::Error-Mode=any >> "$log" 2>&1 ||
 		die "cannot read Debian's source package lists (no network?), see $log; or set QEMU= to a QEMU source tree or tarball"
-	fi
 	# name, size and checksum of each file, without the address
 	private_apt source --print-uris qemu 2>>"$log" |
-		awk '/^\x27/ { print $2, $3, $4 }' >"$apt/identity"
+		awk '/^\x27/ { print $2, $3, $4 }' > "$apt/identity"
 	[ -s "$apt/identity" ] ||
 		die "Debian's source package of qemu is not in the package lists, see $log; or set QEMU="
 }
@@ -157,23 +123,31 @@ unpack_debian()
 {
 	if [ ! -s "$apt/identity" ]; then
 		open_debian
-		identity=$(hash_of <"$apt/identity")
 	fi
-	say "source $(awk '/\.dsc / { sub(/\.dsc$/, "", $1); print $1 }' "$apt/identity") from Debian"
-	(cd "$apt" && run "the download of QEMU's source" private_apt source --download-only qemu)
-	run "unpacking QEMU's source" dpkg-source --no-check --no-copy -x "$apt"/qemu_*.dsc "$out/src.new"
+	(cd "$apt" && logged "$out/download.log" "the download of QEMU's source" \
+		private_apt source --download-only qemu)
+	# dpkg-source makes the directory by itself
+	rmdir "$1"
+	logged "$out/unpack.log" "unpacking QEMU's source" \
+		dpkg-source --no-check --no-copy -x "$apt"/qemu_*.dsc "$1"
+	rm -rf "$apt"
 }
 
 unpack_tarball()
 {
-	mkdir "$out/src.new"
-	run "unpacking $QEMU" tar -xf "$QEMU" -C "$out/src.new" --strip-components=1
+	logged "$out/unpack.log" "unpacking $QEMU" tar -xf "$QEMU" -C "$1" --strip-components=1
 }
 
 unpack_directory()
 {
-	run "copying $QEMU" cp -a "$QEMU" "$out/src.new"
-	rm -rf "$out/src.new/build" "$out/src.new/.git"
+	tar -C "$QEMU" --exclude=./.git --exclude=./build -cf - . | tar -C "$1" -xf -
+}
+
+unpack_source()
+{
+	need_space 1 "$out"
+	"unpack_$kind" "$1"
+	[ -f "$1/VERSION" ] || die "QEMU=$QEMU is no QEMU source"
 }
 
 # sets $kind, and $identity: a hash which changes whenever the source does
@@ -187,121 +161,54 @@ find_source()
 			return
 		fi
 		open_debian
-		identity=$(hash_of <"$apt/identity")
+		identity=$(hash_of < "$apt/identity")
 	elif [ -d "$QEMU" ]; then
 		kind=directory
 		[ -f "$QEMU/target/i386/cpu.h" ] ||
 			die "QEMU=$QEMU is a directory but not a QEMU source tree"
 		identity=$(cd "$QEMU" && find . -path ./.git -prune -o -path ./build -prune -o \
-			-type f -printf '%P %s %T@\n' | LC_ALL=C sort | hash_of)
+			-type f -printf '%P %s %T@\n' | sort | hash_of)
 	else
 		kind=tarball
-		identity=$(hash_of <"$QEMU")
+		identity=$(hash_of < "$QEMU")
 	fi
-}
-
-unpack_source()
-{
-	if [ "$(cat "$out/src.identity" 2>/dev/null)" = "$identity" ] && [ -d "$out/src" ]; then
-		return
-	fi
-	[ "$(free_mb "$out")" -ge $NEED_MB ] ||
-		die "building QEMU takes $NEED_MB MB in $out and only $(free_mb "$out") are free"
-	rm -rf "$out/src" "$out"/src.* "$out/obj" "$out/orig" "$out/links"
-	"unpack_$kind"
-	mv "$out/src.new" "$out/src"
-	[ -f "$out/src/VERSION" ] || die "what QEMU= names is not a QEMU source"
-	# last: a cut-off unpacking is not taken for a whole one
-	echo "$identity" >"$out/src.identity"
-	rm -rf "$out/apt"
-}
-
-# --- our changes ------------------------------------------------------------
-
-# Apply patches to copies of the pristine files, then move over only what
-# differs, so that ninja rebuilds only what a changed patch touches.
-apply_patches()
-{
-	local p f msg version
-	version=$(cat "$out/src/VERSION")
-	rm -rf "$out/stage"
-	mkdir -p "$out/stage" "$out/orig"
-	sed -n 's,^+++ b/\([^[:space:]]*\).*,\1,p' "$patches"/*.patch | sort -u >"$out/patched"
-	while read -r f; do
-		if [ ! -f "$out/orig/$f" ]; then
-			[ -f "$out/src/$f" ] || die "QEMU $version has no file $f, which patches/qemu changes"
-			install -D -m 644 "$out/src/$f" "$out/orig/$f"
-		fi
-		install -D -m 644 "$out/orig/$f" "$out/stage/$f"
-	done <"$out/patched"
-	for p in "$patches"/*.patch; do
-		if ! msg=$(patch -p1 --fuzz=0 --batch --forward --no-backup-if-mismatch \
-				-d "$out/stage" -r - <"$p" 2>&1); then
-			echo "$msg" >>"$log"
-			f=$(awk '/^patching file/ { f = $3 } /FAILED at|ignored/ { print f ": " $0; exit }' <<<"$msg")
-			die "patches/qemu/${p##*/} does not apply to QEMU $version: $f"
-		fi
-	done
-	(cd "$out/orig" && find . -type f -printf '%P\n') | while read -r f; do
-		if [ ! -f "$out/stage/$f" ]; then	# no patch changes it any more
-			install -m 644 "$out/orig/$f" "$out/src/$f"
-			rm "$out/orig/$f"
-		elif ! cmp -s "$out/stage/$f" "$out/src/$f"; then
-			install -m 644 "$out/stage/$f" "$out/src/$f"
-		fi
-	done
-	rm -rf "$out/stage"
-}
-
-# the new source files, each at the path it has in QEMU's tree
-new_files()
-{
-	(cd "$here" && find . -mindepth 2 -type f -printf '%P\n' |
-		LC_ALL=C sort)
-}
-
-link_new_files()
-{
-	local f
-	if [ -f "$out/links" ]; then
-		while read -r f; do
-			[ -e "$here/$f" ] || rm -f "$out/src/$f"
-		done <"$out/links"
-	fi
-	new_files >"$out/links"
-	while read -r f; do
-		if [ "$(readlink -f "$out/src/$f")" != "$(readlink -f "$here/$f")" ]; then
-			mkdir -p "$out/src/${f%/*}"
-			ln -sfr "$here/$f" "$out/src/$f"
-		fi
-	done <"$out/links"
 }
 
 # --- build ------------------------------------------------------------------
 
+# the new source files, each at the path it has in QEMU's tree
+new_files()
+{
+	(cd lab/qemu && find . -mindepth 2 -type f ! -name '.*' ! -name '*~' -printf '%P\n' | sort)
+}
+
 build()
 {
 	local stamp
-	stamp=$(printf '%s\n' "${config[@]}"; cat "$here"/configs/devices/*/*)
-	if [ ! -f "$out/obj/build.ninja" ] || [ "$stamp" != "$(cat "$out/obj/configured" 2>/dev/null)" ]; then
-		say "configure $(cat "$out/src/VERSION")"
+
+	# meson's build directory has absolute paths
+	stamp=$(printf '%s\n' "$out" "${config[@]}"; cat lab/qemu/configs/devices/*/*)
+	if [ ! -f "$out/obj/build.ninja" ] || [ "$stamp" != "$(cat "$out/obj/configured" 2> /dev/null)" ]; then
+		say QEMU "configure $version"
 		rm -rf "$out/obj"
 		mkdir -p "$out/obj"
-		(cd "$out/obj" && run "QEMU's configure" ../src/configure "${config[@]}")
-		printf '%s\n' "$stamp" >"$out/obj/configured"
+		(cd "$out/obj" && logged "$out/configure.log" "QEMU's configure" \
+			../src/configure "${config[@]}")
+		echo "$stamp" > "$out/obj/configured"
 	fi
-	say "build $(cat "$out/src/VERSION") (log: $log)"
-	run "QEMU's build" ninja -C "$out/obj" -j "$(nproc)" qemu-system-x86_64
+	say QEMU "build $version (log: $log)"
+	logged "$log" "QEMU's build" ninja -C "$out/obj" -j "$(nproc)" qemu-system-x86_64
 	mkdir -p "$out/obj/rom"
-	printf 'TOPSRC_DIR=%s\nCC=gcc\nOBJCOPY=objcopy\nPYTHON=python3\n' "$out/src" >"$out/obj/rom/config.mak"
+	printf 'TOPSRC_DIR=%s\nCC=gcc\nOBJCOPY=objcopy\nPYTHON=python3\n' "$out/src" > "$out/obj/rom/config.mak"
 	# shellcheck disable=SC2086 # a list
-	MAKEFLAGS='' run "the build of QEMU's option ROMs" \
+	MAKEFLAGS='' logged "$out/rom.log" "the build of QEMU's option ROMs" \
 		make -C "$out/obj/rom" -f "$out/src/pc-bios/optionrom/Makefile" $ROMS
 }
 
 find_bios()
 {
 	local d
+
 	for d in "$out/src/pc-bios" /usr/share/seabios /usr/share/qemu; do
 		if [ -s "$d/bios-256k.bin" ]; then
 			echo "$d/bios-256k.bin"
@@ -311,12 +218,13 @@ find_bios()
 	die "bios-256k.bin is missing; install it with: apt-get install seabios"
 }
 
-# install_to DIR: the binary and its ROMs, each moved into place whole
+# install_to DIR: the binary, with its symbols, and its ROMs, each moved into place whole
 install_to()
 {
 	local rom
+
 	mkdir -p "$1/bin" "$1/share/qemu"
-	install -s "$out/obj/qemu-system-x86_64" "$1/bin/.new"
+	install "$out/obj/qemu-system-x86_64" "$1/bin/.new"
 	mv "$1/bin/.new" "$1/bin/qemu-system-x86_64"
 	for rom in $ROMS; do
 		install -m 644 "$out/obj/rom/$rom" "$1/share/qemu/$rom"
@@ -328,7 +236,8 @@ install_to()
 take_executable()
 {
 	local rom dir found
-	"$QEMU" --version >/dev/null 2>&1 ||
+
+	"$QEMU" --version > /dev/null 2>&1 ||
 		die "QEMU=$QEMU is a program but does not run as an emulator"
 	mkdir -p "$out/bin" "$out/share/qemu"
 	install "$QEMU" "$out/bin/.new"
@@ -342,23 +251,17 @@ take_executable()
 		install -m 644 "$found" "$out/share/qemu/$rom"
 	done
 	rm -f "$out/key"
-	say "$out/bin/qemu-system-x86_64 is a copy of $QEMU"
+	say QEMU "$out/bin/qemu-system-x86_64 is a copy of $QEMU"
 }
 
 # --- main -------------------------------------------------------------------
 
-[ $# -eq 1 ] || die "usage: lab/build/emulator.sh OUTDIR"
-here=$(cd "$(dirname "$0")/../qemu" && pwd)
-patches=$(cd "$here/../../patches/qemu" && pwd)
-mkdir -p "$1"
-out=$(cd "$1" && pwd)
+PATH=$PATH:/usr/sbin:/sbin
+mkdir -p "$BUILD/qemu"
+out=$(realpath "$BUILD/qemu")
 log=$out/build.log
 apt=$out/apt
-PATH=/usr/bin:/bin:/usr/sbin:/sbin:$PATH
-
-# ninja and make have no lock of their own
-exec 9>"$out/lock"
-flock 9
+lock "$out"
 
 if [ -n "${QEMU:-}" ]; then
 	[ -e "$QEMU" ] || die "QEMU=$QEMU does not exist"
@@ -370,11 +273,6 @@ if [ -n "${QEMU:-}" ]; then
 fi
 
 check_tools
-: >"$log"
-cc=gcc
-if command -v ccache >/dev/null; then
-	cc="ccache gcc"
-fi
 config=(
 	--target-list=x86_64-softmmu
 	--without-default-features --without-default-devices
@@ -383,46 +281,48 @@ config=(
 	--disable-debug-info --disable-install-blobs --disable-werror
 	--with-git-submodules=ignore
 	--prefix=/usr "--meson=$(command -v meson)" "--ninja=$(command -v ninja)"
-	"--cc=$cc"
+	"--cc=$(compiler)"
 )
 
+: > "$log"
 find_source
 bios=$(find_bios)
 key=$({
 	echo "$identity"
 	printf '%s\n' "${config[@]}"
 	gcc --version
-	sha256sum <"$0"
-	sha256sum <"$bios"
-	(cd "$patches" && sha256sum ./*.patch)
-	new_files | (cd "$here" && xargs sha256sum)
+	sha256sum < lab/build/emulator.sh
+	sha256sum < "$bios"
+	sha256sum patches/qemu/*.patch
+	new_files | (cd lab/qemu && xargs sha256sum)
 } | hash_of)
-cache=${HOME:-/nonexistent}/.cache/guestperf/qemu/$key
+cache=$CACHE/qemu/$key
 
-if [ "$(cat "$out/key" 2>/dev/null)" = "$key" ] && [ -x "$out/bin/qemu-system-x86_64" ]; then
+if [ "$(cat "$out/key" 2> /dev/null)" = "$key" ] && [ -x "$out/bin/qemu-system-x86_64" ]; then
 	exit
 fi
 rm -f "$out/key"
 if [ -f "$cache/complete" ]; then
 	rm -rf "$apt"
-	say "from the cache ($cache)"
+	say QEMU "from the cache ($cache)"
 	mkdir -p "$out/bin" "$out/share"
 	cp -r --remove-destination "$cache/bin" "$cache/share" "$out/"
 else
-	unpack_source
-	apply_patches
-	link_new_files
+	replace_tree "$out/src" "${QEMU:-the QEMU of Debian}" "$identity"
+	version="QEMU $(cat "$out/src/VERSION")"
+	apply_patches "$out/src" "$version" patches/qemu/*.patch
+	new_files | link_overlay "$out/src" "$version" lab/qemu
 	build
 	install_to "$out"
-	if mkdir -p "$cache" 2>/dev/null && [ "$(free_mb "$cache")" -gt 200 ]; then
+	if mkdir -p "$cache" 2> /dev/null && has_space 1 "$cache"; then
 		install_to "$cache"
 		touch "$cache/complete"
 	fi
 fi
-"$out/bin/qemu-system-x86_64" --version >>"$log" ||
+"$out/bin/qemu-system-x86_64" --version >> "$log" ||
 	die "the emulator that was built does not start, see $log"
 if [ "$kind" = debian ]; then
-	echo "$identity" >"$out/debian.identity"
+	echo "$identity" > "$out/debian.identity"
 fi
-echo "$key" >"$out/key"
-say "$out/bin/qemu-system-x86_64"
+echo "$key" > "$out/key"
+say QEMU "$out/bin/qemu-system-x86_64"

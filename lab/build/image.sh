@@ -81,7 +81,7 @@ host_image()
 	add "$root" "$BUILD/qemu/bin/qemu-system-x86_64" vmm/bin/qemu-system-x86_64
 	mkdir -p "$root/vmm/share" "$root/boot"
 	cp -r "$BUILD/qemu/share/qemu" "$root/vmm/share/"
-	cp "$BUILD/kernel/arch/x86/boot/bzImage" "$BUILD/guest.cpio" \
+	cp "$(kernel_dir lab)/arch/x86/boot/bzImage" "$BUILD/guest.cpio" \
 		"$BUILD/linux-perf.cpio" "$root/boot/"
 	cp -r "$kselftest" "$root/kselftest"
 	cp -r lab/test/suites "$root/lab/suites"
@@ -97,7 +97,7 @@ other_kernel_image()
 
 	rm -rf "$name.root"
 	mkdir -p "$name.root/boot"
-	cp "$BUILD/kernel-$LAB_KERNEL/arch/x86/boot/bzImage" "$name.root/boot/"
+	cp "$(kernel_dir "$LAB_KERNEL")/arch/x86/boot/bzImage" "$name.root/boot/"
 	pack "$name.root" "$name.root.cpio"
 	# what comes later takes the place of what was there
 	cat "$BUILD/host.cpio" "$name.root.cpio" | update "$name.cpio"
@@ -107,7 +107,7 @@ build_selftests()
 {
 	local kernel
 
-	kernel=$(realpath "$BUILD/kernel")
+	kernel=$(realpath "$(kernel_dir lab)")
 	submake -C "$BUILD/linux" O="$kernel" headers_install
 	submake -C "$BUILD/linux/tools/testing/selftests" O="$kernel" \
 		TARGETS="$collections" INSTALL_PATH="$(realpath -m "$kselftest")" \

@@ -13,10 +13,10 @@
 tree=$BUILD/linux
 targets=("$@")
 if [ -n "${CONFIG:-}" ]; then
-	dir=$BUILD/kernel-custom
+	dir=$(kernel_dir custom)
 	[ ${#targets[@]} -gt 0 ] || targets=(all)
 else
-	dir=$BUILD/kernel${LAB_KERNEL:+-$LAB_KERNEL}
+	dir=$(kernel_dir "${LAB_KERNEL:-}")
 	[ ${#targets[@]} -gt 0 ] || targets=(bzImage)
 fi
 mkdir -p "$dir"

@@ -8,6 +8,7 @@
 
 dir=$OUT/bench
 
+build image
 TIMEOUT=${TIMEOUT:-1200} lab/run/boot.sh bench bench
 awk '
 	BEGIN { print "[" }

@@ -11,16 +11,25 @@
 flamegraph=/usr/share/perl5/Devel/NYTProf/flamegraph.pl
 dir=$OUT/demo
 
-[ -n "${DRYRUN:-}" ] || say BOOT "the host VM, under emulation (its console: $dir/console.log)"
-TIMEOUT=${TIMEOUT:-600} lab/run/boot.sh demo demo
-[ -z "${DRYRUN:-}" ] || exit 0
+boot=$OUT/demo-boot
+new=$dir.new
 
-mv "$dir"/files/* "$dir/"
-rmdir "$dir/files"
-awk -f lab/run/fold.awk "$dir/samples.txt" > "$dir/folded.txt"
-[ -s "$dir/folded.txt" ] || die "the profile has no sample: see $dir/samples.txt"
+if [ -n "${DRYRUN:-}" ]; then
+	exec lab/run/boot.sh demo-boot demo
+fi
+build image
+say BOOT "the host VM, under emulation (its console: $boot.new/console.log)"
+TIMEOUT=${TIMEOUT:-600} lab/run/boot.sh demo-boot demo
+
+rm -rf "$new"
+mkdir "$new"
+mv "$boot"/files/* "$boot"/*.log "$boot/qemu.cmd" "$new/"
+awk -f lab/run/fold.awk "$new/samples.txt" > "$new/folded.txt"
+[ -s "$new/folded.txt" ] || die "the profile has no sample: see $new/samples.txt"
 perl "$flamegraph" --title "The guest, seen from its host" --color=java --hash \
-	< "$dir/folded.txt" > "$dir/flame.svg"
+	< "$new/folded.txt" > "$new/flame.svg"
+replace "$dir"
+rm -r "$boot"
 
 cat <<END
 

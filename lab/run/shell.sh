@@ -7,6 +7,7 @@
 
 if [ -z "${DRYRUN:-}" ]; then
 	[ -t 0 ] || die "a shell needs a terminal"
+	build image
 	cat <<-END
 		The guest's console comes to the front when the guest has booted. Ctrl-A C goes
 		on to the emulator's monitor, to the host's console, and round; Ctrl-A X ends it

@@ -6,20 +6,22 @@
 
 . "$(dirname "$0")/../lib.sh"
 
+build tree perf
 if [ -n "${CONFIG:-}" ]; then
-	kernel=$BUILD/kernel-custom
+	kernel=$(kernel_dir custom)
 else
-	kernel=$BUILD/kernel
+	kernel=$(kernel_dir lab)
 fi
 out=$OUT/deb
 
 # The overlay is symbolic links, which the package of the kernel's headers must
 # not be; and bindeb-pkg leaves its packages in the directory above its own.
-rm -rf "$BUILD"/linux-*.deb "$BUILD"/linux-upstream_* "$out"
+above=$(dirname "$kernel")
+rm -rf "$above"/linux-*.deb "$above"/linux-upstream_* "$out"
 mkdir -p "$out"
 TAR_OPTIONS=--dereference lab/build/kernel.sh bindeb-pkg
-rm -f "$BUILD"/linux-upstream_*
-mv "$BUILD"/linux-*.deb "$out/"
+rm -f "$above"/linux-upstream_*
+mv "$above"/linux-*.deb "$out/"
 
 release=$(cat "$kernel/include/config/kernel.release")
 root=$BUILD/perf.deb

@@ -30,7 +30,7 @@ check_overlay()
 	fi
 	names=$(sed -n 's/^Overlay: //p' "${patches[@]}" | sort | uniq -d)
 	[ -z "$names" ] || die "more than one patch names the overlay file $names"
-	for dir in arch include kernel virt tools Documentation; do
+	for dir in $OVERLAY_DIRS; do
 		[ -d "$dir" ] || continue
 		while read -r f; do
 			grep -qx "Overlay: $f" "${patches[@]}" ||
@@ -47,7 +47,7 @@ check_mails()
 
 	rm -rf "$repo"
 	mkdir -p "$repo"
-	cp -r "$BUILD/linux.state/orig/." "$repo/"
+	cp -r "$BUILD/linux/.guestperf/orig/." "$repo/"
 	git -C "$repo" -c init.defaultBranch=linux init -q
 	git -C "$repo" add -A
 	git -C "$repo" commit -q --allow-empty -m Linux
@@ -64,7 +64,7 @@ check_mails()
 
 kmake()
 {
-	submake -C "$tree" O="$(realpath "$work/kernel")" "$@"
+	submake -C "$tree" O="$kernel" "$@"
 }
 
 # The directories, and the objects, of the kernel that the series touches.
@@ -84,7 +84,7 @@ kernel_objects()
 # configure the step: the lab's options and ours, as far as they are there yet
 configure()
 {
-	(cd "$tree" && scripts/kconfig/merge_config.sh -n -O "$work/kernel" \
+	(cd "$tree" && scripts/kconfig/merge_config.sh -n -O "$kernel" \
 		"$top/lab/build/config/lab.config" "$top/lab/build/config/guestperf.config")
 }
 
@@ -109,7 +109,7 @@ build()
 selftests()
 {
 	kmake headers_install
-	submake -C "$tree/tools/testing/selftests" O="$work/kernel" \
+	submake -C "$tree/tools/testing/selftests" O="$kernel" \
 		TARGETS="kvm perf_kvm" FORCE_TARGETS=1
 }
 
@@ -135,9 +135,10 @@ step()
 
 export GIT_AUTHOR_NAME=${GIT_AUTHOR_NAME:-guestperf} GIT_AUTHOR_EMAIL=${GIT_AUTHOR_EMAIL:-guestperf@localhost}
 export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
-mkdir -p "$work/kernel"
+mkdir -p "$work"
 work=$(realpath "$work")
 tree=$work/linux
+kernel=$tree/build-check
 top=$PWD
 lock "$work"
 
@@ -147,9 +148,12 @@ say CHECK "git am and checkpatch of ${#patches[@]} patches"
 check_mails
 
 mapfile -t dirs < <(kernel_dirs)
-rm -rf "$tree" "$tree.state"
-cp -al "$BUILD/linux" "$tree"
-cp -a "$BUILD/linux.state" "$tree.state"
+rm -rf "$tree"
+mkdir "$tree"
+(cd "$BUILD/linux" && find . -mindepth 1 -maxdepth 1 ! -name 'build-*' -exec cp -al -t "$tree" {} +)
+rm -r "$tree/.guestperf"
+cp -a "$BUILD/linux/.guestperf" "$tree/"
+mkdir "$kernel"
 
 step 0
 say CHECK "sparse of the tree without the series"

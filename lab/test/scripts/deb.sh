@@ -24,7 +24,7 @@ holds()
 echo "TAP version 13"
 echo "1..6"
 CONFIG='' lab/ship/deb.sh 2>&1 | sed 's/^/# /'
-release=$(cat "$BUILD/kernel/include/config/kernel.release")
+release=$(cat "$(kernel_dir lab)/include/config/kernel.release")
 holds "linux-image-$release" "boot/vmlinuz-$release"
 holds "linux-image-$release" "boot/System.map-$release"
 holds "linux-image-$release" "boot/config-$release"
@@ -34,7 +34,7 @@ holds guestperf-perf "opt/guestperf/bin/perf"
 # the image in the package is the one that the tests have booted
 nr=$((nr + 1))
 if dpkg-deb --fsys-tarfile "$OUT/deb/linux-image-${release}"_*.deb |
-   tar -xO "./boot/vmlinuz-$release" | cmp -s - "$BUILD/kernel/arch/x86/boot/bzImage"; then
+   tar -xO "./boot/vmlinuz-$release" | cmp -s - "$(kernel_dir lab)/arch/x86/boot/bzImage"; then
 	echo "ok $nr deb: the packaged image is the one that was tested"
 else
 	echo "not ok $nr deb: the packaged image is the one that was tested"

@@ -109,7 +109,7 @@ with()
 	shift 2
 	"$@" || status=$?
 	rm "$file"
-	return $status
+	return "$status"
 }
 
 linux_is()

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Assemble a source tree of ours, of Linux or of the emulator: a pristine tree is
+# unpacked, patches are applied, and the overlay's new files are linked in. A second
+# run touches only files that have changed since. Sourced after lib.sh.
+#
+# TREE/.guestperf has the tree's state: the source's identity (source), the pristine
+# copies of the patched files (orig), and the lists of patched and linked files.
+
+# replace_tree TREE NAME IDENTITY: unless the tree was unpacked from the source of this
+# identity, unpack it anew. unpack_source DIR, which the caller defines, unpacks and
+# checks; the old tree stays until that has succeeded.
+replace_tree()
+{
+	local tree=$1 name=$2 identity=$3 new=$1.new
+
+	[ "$(cat "$tree/.guestperf/source" 2> /dev/null)" != "$identity" ] || return 0
+	say UNPACK "$name"
+	rm -rf "$new"
+	# shellcheck disable=SC2064 # this tree
+	trap "rm -rf '$new' '$new.log'" EXIT
+	mkdir -p "$new"
+	unpack_source "$new"
+	mkdir -p "$new/.guestperf/orig"
+	echo "$identity" > "$new/.guestperf/source"
+
+	replace "$tree"
+	trap - EXIT
+	rm -f "$new.log"
+}
+
+# patched_files PATCH...: the existing files that the patches change
+patched_files()
+{
+	[ $# -eq 0 ] || sed -n 's,^+++ b/\([^\t]*\).*,\1,p' "$@" | sort -u
+}
+
+# apply_patches TREE VERSION PATCH...: VERSION is for messages. The patches change
+# copies of the pristine files first: a patch that does not apply leaves the tree alone.
+apply_patches()
+{
+	local tree=$1 version=$2 state=$1/.guestperf new=$1/.guestperf/new f patch
+
+	shift 2
+	rm -rf "$new"
+	mkdir -p "$new"
+	patched_files "$@" > "$state/patched.now"
+	while read -r f; do
+		[ -e "$tree/$f" ] ||
+			die "${1%/*} changes $f, which $version does not have: a new file belongs into the overlay"
+		mkdir -p "$(dirname "$new/$f")" "$(dirname "$state/orig/$f")"
+		[ -e "$state/orig/$f" ] || cp -p "$tree/$f" "$state/orig/$f"
+		cp "$state/orig/$f" "$new/$f"
+	done < "$state/patched.now"
+
+	for patch; do
+		patch -d "$new" -p1 -F0 -N --no-backup-if-mismatch -r - \
+			< "$patch" > "$state/patch.log" ||
+			die "$patch does not apply to $version: $(grep -B 1 -m 1 FAILED "$state/patch.log" | paste -sd ' '); refresh it"
+	done
+
+	touch "$state/patched"
+	sort -u "$state/patched" "$state/patched.now" | while read -r f; do
+		[ -e "$new/$f" ] || { mkdir -p "$(dirname "$new/$f")"; cp "$state/orig/$f" "$new/$f"; }
+		cmp -s "$new/$f" "$tree/$f" && continue
+		say PATCH "$f"
+		cp --remove-destination "$new/$f" "$tree/$f"
+	done
+	rm -rf "$new" "$state/patch.log"
+	update "$state/patched" < "$state/patched.now"
+	rm "$state/patched.now"
+}
+
+# link_overlay TREE VERSION ROOT: link the files of ROOT whose names come as standard
+# input into the tree, and remove the links to files that are no longer named
+link_overlay()
+{
+	local tree=$1 version=$2 root=$3 state=$1/.guestperf f
+
+	sort > "$state/overlay.now"
+	while read -r f; do
+		[ -e "$root/$f" ] || die "an Overlay: trailer names $f, which is not there"
+		[ "$tree/$f" -ef "$root/$f" ] && continue
+		if [ -e "$tree/$f" ] && [ ! -L "$tree/$f" ]; then
+			die "$f is in $version: change it with a patch; the overlay holds new files only"
+		fi
+		say LINK "$f"
+		mkdir -p "$(dirname "$tree/$f")"
+		ln -srfn "$root/$f" "$tree/$f"
+	done < "$state/overlay.now"
+
+	touch "$state/overlay"
+	comm -23 "$state/overlay" "$state/overlay.now" | while read -r f; do
+		say UNLINK "$f"
+		rm -f "$tree/$f"
+		rmdir -p --ignore-fail-on-non-empty "$tree/$(dirname "$f")"
+	done
+	update "$state/overlay" < "$state/overlay.now"
+	rm "$state/overlay.now"
+}
