@@ -60,7 +60,7 @@ apply_patches()
 			die "$patch does not apply to $version: $(grep -B 1 -m 1 FAILED "$state/patch.log" | paste -sd ' '); refresh it"
 	done
 
-	touch "$state/patched"
+	[ -e "$state/patched" ] || touch "$state/patched"
 	sort -u "$state/patched" "$state/patched.now" | while read -r f; do
 		[ -e "$new/$f" ] || { mkdir -p "$(dirname "$new/$f")"; cp "$state/orig/$f" "$new/$f"; }
 		cmp -s "$new/$f" "$tree/$f" && continue
@@ -90,7 +90,7 @@ link_overlay()
 		ln -srfn "$root/$f" "$tree/$f"
 	done < "$state/overlay.now"
 
-	touch "$state/overlay"
+	[ -e "$state/overlay" ] || touch "$state/overlay"
 	comm -23 "$state/overlay" "$state/overlay.now" | while read -r f; do
 		say UNLINK "$f"
 		rm -f "$tree/$f"

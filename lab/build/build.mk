@@ -24,16 +24,10 @@ perf: tree
 lab-kernel: tree
 	+@CONFIG= LAB_KERNEL= $(scripts)kernel.sh
 
-debug-kernel: tree
-	+@CONFIG= LAB_KERNEL=debug $(scripts)kernel.sh
-
 custom-kernel: tree
 	+@$(scripts)kernel.sh
 
 image: lab-kernel perf emulator
 	+@LAB_KERNEL= $(scripts)image.sh
 
-debug-image: debug-kernel image
-	+@LAB_KERNEL=debug $(scripts)image.sh
-
-.PHONY: deps tree emulator perf lab-kernel debug-kernel custom-kernel image debug-image
+.PHONY: deps tree emulator perf lab-kernel custom-kernel image

@@ -1,18 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Check the series as its reviewers would:
+# Check the series as its reviewers would, and report in KTAP:
 #  - every overlay file is named by exactly one patch, and no patch adds files;
 #  - the mails that "make series" writes apply with git am;
 #  - checkpatch --strict has no remark but those of lab/test/checkpatch-exceptions;
 #  - each step builds: the directories of the kernel that the series touches,
 #    and perf or the self-tests where the step touches them;
 #  - sparse has no warning that it does not have without the series.
+#
+# shellcheck disable=SC2317 # functions are called by name
 
 . "$(dirname "$0")/../lib.sh"
+. lab/test/ktap.sh
 
-work=$BUILD/check
-tree=$work/linux
 mapfile -t patches < <(find patches/linux -name '*.patch' | sort)
 
 # files PATCH...: all that the patches touch, overlay files included
@@ -21,7 +22,7 @@ files()
 	sed -n -e 's,^+++ b/\([^\t]*\).*,\1,p' -e 's/^Overlay: //p' "$@" | sort -u
 }
 
-check_overlay()
+overlay_is_named_once()
 {
 	local dir f names
 
@@ -39,23 +40,33 @@ check_overlay()
 	done
 }
 
-check_mails()
+mails()
 {
-	local repo=$work/am mails mail types
+	find "$work/mails" -name '*.patch' ! -name '0000-*' | sort
+}
 
-	mapfile -t mails < <(find "$(realpath "$OUT/series")" -name '*.patch' ! -name '0000-*' | sort)
+mails_apply()
+{
+	local repo=$work/am mails
 
+	lab/ship/series.sh "$work/mails"
+	mapfile -t mails < <(mails)
 	rm -rf "$repo"
 	mkdir -p "$repo"
 	cp -r "$BUILD/linux/.guestperf/orig/." "$repo/"
 	git -C "$repo" -c init.defaultBranch=linux init -q
 	git -C "$repo" add -A
 	git -C "$repo" commit -q --allow-empty -m Linux
-	logged "$work/am.log" "git am of out/series" \
+	logged "$work/am.log" "git am of the series" \
 		git -C "$repo" am "${mails[@]}"
+}
+
+checkpatch_is_content()
+{
+	local mail types
 
 	types=$(awk '/^[A-Z]/ { print $1 }' lab/test/checkpatch-exceptions | paste -sd,)
-	for mail in "${mails[@]}"; do
+	for mail in $(mails); do
 		logged "$work/checkpatch.log" "checkpatch of $mail" \
 			"$BUILD/linux/scripts/checkpatch.pl" --root="$BUILD/linux" \
 			--strict --no-summary --ignore "$types" "$mail"
@@ -88,11 +99,12 @@ configure()
 		"$top/lab/build/config/lab.config" "$top/lab/build/config/guestperf.config")
 }
 
-# build STEP: what the tree of that step must build
-build()
+# step_builds STEP: the tree of that step builds all that the step touches
+step_builds()
 {
 	local touched
 
+	step "$1"
 	logged "$work/config.log" "configuring step $1" configure
 	if [ ${#dirs[@]} -gt 0 ]; then
 		logged "$work/step-$1.log" "building step $1 (${patches[$1 - 1]})" kmake "${dirs[@]}"
@@ -133,19 +145,37 @@ step()
 	TREE=$tree lab/build/tree.sh "$1" > "$work/tree.log" || die "step $1 of the series does not assemble"
 }
 
-export GIT_AUTHOR_NAME=${GIT_AUTHOR_NAME:-guestperf} GIT_AUTHOR_EMAIL=${GIT_AUTHOR_EMAIL:-guestperf@localhost}
+sparse_without_the_series()
+{
+	step 0
+	logged "$work/config.log" "configuring the tree without the series" configure
+	warnings without
+}
+
+sparse_has_no_new_warning()
+{
+	local new
+
+	warnings with
+	new=$(comm -13 "$work/sparse-without" "$work/sparse-with")
+	[ -z "$new" ] || die "sparse: $(head -n 1 <<< "$new") (log: $work/sparse-with.log)"
+}
+
+# the name under which the mails are tried is nobody's
+export GIT_AUTHOR_NAME=guestperf GIT_AUTHOR_EMAIL=guestperf@localhost
 export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
-mkdir -p "$work"
-work=$(realpath "$work")
+build tree
+mkdir -p "$BUILD/check"
+work=$(realpath "$BUILD/check")
 tree=$work/linux
 kernel=$tree/build-check
 top=$PWD
 lock "$work"
+plan $((5 + ${#patches[@]}))
 
-check_overlay
-lab/ship/series.sh
-say CHECK "git am and checkpatch of ${#patches[@]} patches"
-check_mails
+check "each overlay file is named by one patch" overlay_is_named_once
+check "the mails apply with git am" mails_apply
+check "checkpatch has no remark" checkpatch_is_content
 
 mapfile -t dirs < <(kernel_dirs)
 rm -rf "$tree"
@@ -155,17 +185,9 @@ rm -r "$tree/.guestperf"
 cp -a "$BUILD/linux/.guestperf" "$tree/"
 mkdir "$kernel"
 
-step 0
-say CHECK "sparse of the tree without the series"
-logged "$work/config.log" "configuring the tree without the series" configure
-warnings without
+check "sparse runs on the tree without the series" sparse_without_the_series
 for ((i = 1; i <= ${#patches[@]}; i++)); do
-	say CHECK "step $i builds: ${patches[i - 1]##*/}"
-	step "$i"
-	build "$i"
+	check "step $i builds: ${patches[i - 1]##*/}" step_builds "$i"
 done
-say CHECK "sparse of the tree with the series"
-warnings with
-new=$(comm -13 "$work/sparse-without" "$work/sparse-with")
-[ -z "$new" ] || die "sparse: $(head -n 1 <<< "$new") (log: $work/sparse-with.log)"
-say CHECK "the series is well"
+check "sparse has no new warning" sparse_has_no_new_warning
+finish

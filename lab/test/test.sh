@@ -1,47 +1,39 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Run all suites of tests, or those named: print KTAP as it comes, then one line
+# Run suites of tests, as many at a time as there are CPUs: print the KTAP of one
+# after the other, then one line
 #
 #	N passed, N failed, N skipped
 #
-#	lab/test/test.sh [SUITE...]
+#	lab/test/test.sh LIST [SUITE...]	LIST: test or soak
 #
-# Environment: ONLY, the name of a suite or of a test to run alone; LIST=1,
-# list both and stop. Logs and consoles are in out/test-SUITE.
+# With SUITEs, only these. Environment: ONLY, the name of a suite or of a test to run
+# alone; LIST=1, list both and stop; JOBS, how many suites at a time.
+# The KTAP of a suite is out/SUITE.ktap; consoles and logs are in out/test-SUITE.
 
 . "$(dirname "$0")/../lib.sh"
 
-# A suite is a command of these, or else a boot of the host VM, which runs the tests
-# of lab/test/suites/SUITE with the kernel's own runner; those named debug... in the kernel
-# that checks itself.
-declare -A script_suites=(
-	[tree]=lab/test/scripts/tree.sh
-	[lab]=lab/test/scripts/lab.sh
-	[deb]=lab/test/scripts/deb.sh
-	[emulator]=lab/test/emulator/run.sh
-	[lab_pmu]="lab/run/boot.sh test-lab_pmu lab_pmu"
+# The suites of each list, and what of build.mk each needs. Long ones are first: short
+# ones fill the time at the end.
+declare -A lists=(
+	[test]="check debug_subset pv_pmu perf_kvm kvm perf_kvm_nmi lab_pmu emulator lab deb tree"
+	[soak]="debug"
 )
-suites=(tree lab emulator lab_pmu kvm perf_kvm perf_kvm_nmi pv_pmu deb debug_subset)
-[ $# = 0 ] || suites=("$@")
+declare -A needs=([check]=tree [tree]=deps [emulator]=emulator)
+
+list=${1:-test}
+[ -n "${lists[$list]:-}" ] || die "there is no list of suites called $list: ${!lists[*]}"
+read -ra suites <<< "${lists[$list]}"
+[ $# -lt 2 ] || suites=("${@:2}")
 
 tests_of()
 {
-	[ -n "${script_suites[$1]:-}" ] || sed -e 's/[# ].*//' -e '/^$/d' "lab/test/suites/$1"
-}
-
-list()
-{
-	local suite
-
-	for suite in "${suites[@]}"; do
-		echo "$suite"
-		tests_of "$suite" | sed 's/^/  /'
-	done
+	[ ! -e "lab/test/suites/$1" ] || sed -e 's/[# ].*//' -e '/^$/d' "lab/test/suites/$1"
 }
 
 # selected SUITE: the tests that ONLY selects of the suite, a line each, or nothing for
-# all of it; fails if it selects none. A subset is selected as a whole only.
+# all of it; fails if ONLY selects none. A subset is selected as a whole only.
 selected()
 {
 	case ${ONLY:-} in
@@ -50,48 +42,27 @@ selected()
 	esac
 }
 
-# A boot keeps one CPU busy: the others build the debug kernel meanwhile. It has a
-# process group of its own, because what runs in the background gets no Ctrl-C.
-build_debug_kernel()
+# ended SUITE: so says suite.sh; or the run as a whole has
+ended()
 {
-	local suite
-
-	for suite in "${suites[@]}"; do
-		if [[ $suite = debug* ]] && selected "$suite" > /dev/null; then
-			set -m
-			CONFIG='' LAB_KERNEL=debug nice lab/build/kernel.sh \
-				< /dev/null > "$OUT/debug-kernel.log" 2>&1 &
-			trap '[ -z "$(builtin jobs -pr)" ] || kill -- "-$(builtin jobs -pr)"' EXIT
-			set +m
-			return
-		fi
-	done
+	[ -e "$OUT/$1.status" ] || ! kill -0 $$ 2> /dev/null
 }
 
-# debug_image: wait for the debug kernel, and build the host's image with it
-debug_image()
+# follow SUITE: print the KTAP of a suite as it comes, until the suite has ended
+follow()
 {
-	CONFIG='' LAB_KERNEL=debug lab/build/kernel.sh && LAB_KERNEL=debug lab/build/image.sh
+	echo "# suite: $1"
+	until ended "$1"; do sleep 0.2; done &
+	tail -q -n +1 -f -s 0.2 --pid=$! "$OUT/$1.ktap"
 }
 
-# run SUITE [TEST...]: all tests of the suite, or only those
-run()
+# A boot takes a CPU, and 4 GiB with all that is around it.
+jobs_at_a_time()
 {
-	local suite=$1 kernel=
+	local by_memory
 
-	shift
-	echo "# suite: $suite"
-	if [ -n "${script_suites[$suite]:-}" ]; then
-		# shellcheck disable=SC2086
-		${script_suites[$suite]}
-		return
-	fi
-	if [[ $suite = debug* ]]; then
-		kernel=debug
-		debug_image 2>&1 | sed 's/^/# /' || return
-	fi
-	LAB_KERNEL=$kernel TIMEOUT=${TIMEOUT:-2400} \
-		lab/run/boot.sh "test-$suite" kselftest "$suite" "$@"
+	by_memory=$(awk '/^MemAvailable/ { print int($2 / 4194304) }' /proc/meminfo)
+	printf '%s\n' "$(nproc)" $((by_memory ? by_memory : 1)) | sort -n | head -n 1
 }
 
 # count FILE: the results of a suite's KTAP as "passed failed skipped"; a result
@@ -109,8 +80,8 @@ count()
 		}' "$1"
 }
 
-# reasons FILE: each failure in a suite's KTAP, with what was said before it, and how
-# the suite ended
+# reasons FILE: each failure in a suite's KTAP, with the lines before it, and how the
+# suite ended
 reasons()
 {
 	awk '
@@ -125,26 +96,41 @@ reasons()
 		END			{ said(3) }' "$1"
 }
 
-if [ -n "${LIST:-}" ]; then
-	list
-	exit
-fi
-
-passed=0 failed=0 skipped=0 ran=0
-broken=()
-mkdir -p "$OUT"
-build_debug_kernel
+chosen=() work=()
 for suite in "${suites[@]}"; do
-	tests=$(selected "$suite") || continue
-	ran=1
-	ktap=$OUT/$suite.ktap
-	status=0
-	# shellcheck disable=SC2086 # a word each
-	run "$suite" $tests 2>&1 | tee "$ktap" || status=$?
+	if [ -n "${LIST:-}" ]; then
+		echo "$suite"
+		tests_of "$suite" | sed 's/^/  /'
+	elif tests=$(selected "$suite"); then
+		chosen+=("$suite")
+		work+=("$suite${tests:+ ${tests//$'\n'/ }}")
+	fi
+done
+[ -z "${LIST:-}" ] || exit 0
+[ ${#chosen[@]} -gt 0 ] || die "ONLY=$ONLY names no suite and no test: LIST=1 lists them"
 
-	read -r p f s <<< "$(count "$ktap")"
+targets=()
+for suite in "${chosen[@]}"; do
+	targets+=("${needs[$suite]:-image}")
+	mkdir -p "$OUT"
+	rm -f "$OUT/$suite.status"
+	: > "$OUT/$suite.ktap"
+done
+mapfile -t targets < <(printf '%s\n' "${targets[@]}" | sort -u)
+build "${targets[@]}"
+
+for suite in "${chosen[@]}"; do follow "$suite"; done &
+follower=$!
+# xargs is in the foreground, so that Ctrl-C ends the suites.
+printf '%s\n' "${work[@]}" | xargs -L 1 -P "${JOBS:-$(jobs_at_a_time)}" lab/test/suite.sh
+wait $follower
+
+passed=0 failed=0 skipped=0
+broken=()
+for suite in "${chosen[@]}"; do
+	read -r p f s <<< "$(count "$OUT/$suite.ktap")"
 	# a kernel fault, a time-out, a script that died: not one test's failure
-	if [ "$status" != 0 ] && [ "$f" = 0 ]; then
+	if [ "$(cat "$OUT/$suite.status")" != 0 ] && [ "$f" = 0 ]; then
 		f=1
 	elif [ $((p + f + s)) = 0 ]; then
 		echo "# suite $suite ran no test"
@@ -153,12 +139,9 @@ for suite in "${suites[@]}"; do
 	[ "$f" = 0 ] || broken+=("$suite")
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 done
-[ "$ran" = 1 ] || die "ONLY=$ONLY names no suite and no test: LIST=1 lists them"
 
 for suite in "${broken[@]}"; do
-	alone="make test ONLY=$suite"
-	[ "$suite" != debug ] || alone="make test-debug"
-	echo "# failed: $suite; see $OUT/$suite.ktap, then run it alone with: $alone"
+	echo "# failed: $suite; see $OUT/$suite.ktap, then run it alone with: make $list ONLY=$suite"
 	reasons "$OUT/$suite.ktap"
 done
 echo "$passed passed, $failed failed, $skipped skipped"

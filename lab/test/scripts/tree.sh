@@ -8,29 +8,12 @@
 # shellcheck disable=SC2317 # functions are called by name
 
 . "$(dirname "$0")/../../lib.sh"
+. lab/test/ktap.sh
 
 top=$PWD
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-nr=0 failed=0
-
-# check TITLE COMMAND...: the command succeeds
-check()
-{
-	local title=$1
-
-	shift
-	nr=$((nr + 1))
-	if "$@" > "$work/log" 2>&1; then
-		echo "ok $nr tree: $title"
-	else
-		sed 's/^/# /' "$work/log"
-		echo "not ok $nr tree: $title"
-		failed=1
-	fi
-}
-
-# refuses PATTERN COMMAND...: it fails, and all it says is one line that matches
+trap 'rm -rf "$work" "$ktap_log"' EXIT
+# refuses PATTERN COMMAND...: the command fails, and says one line, which matches
 refuses()
 {
 	local pattern=$1 said
@@ -42,9 +25,14 @@ refuses()
 	[ "$(wc -l <<< "$said")" = 1 ] && grep -qE "$pattern" <<< "$said"
 }
 
+make_in()
+{
+	env -u BUILD -u OUT -u ONLY -u LIST LINUX="$work/linux" DEPS=no make -s -C "$@"
+}
+
 front_door()
 {
-	env -u BUILD -u OUT LINUX="$work/linux" DEPS=no make -s -C "$work/repo" "$@"
+	make_in "$work/repo" "$@"
 }
 
 file() { cat "$work/repo/build/linux/$1"; }
@@ -100,6 +88,80 @@ removed_overlay()
 		[ ! -L "$work/repo/build/linux/kernel/new.c" ]
 }
 
+nothing_beside_the_tree()
+{
+	find "$work/repo/build" -mindepth 1 -maxdepth 1
+	[ "$(find "$work/repo/build" -mindepth 1 -maxdepth 1 | wc -l)" = 2 ]
+}
+
+moved()
+{
+	local status=0
+
+	mtimes > "$work/before"
+	mv "$work/repo" "$work/elsewhere"
+	make_in "$work/elsewhere" tree || status=$?
+	mv "$work/elsewhere" "$work/repo"
+	mtimes > "$work/after"
+	[ "$status" = 0 ] && cmp "$work/before" "$work/after"
+}
+
+help_lists()
+{
+	local name
+
+	front_door help > "$work/help"
+	for name; do
+		grep -q "^[^a-z]*$name=" "$work/help" || { echo "no $name"; return 1; }
+	done
+}
+
+# builds_nothing COMMAND...: the command, where there is nothing built yet
+builds_nothing()
+{
+	local status=0
+
+	mv "$work/repo/build" "$work/build"
+	"$@" || status=$?
+	if [ -e "$work/repo/build" ]; then
+		find "$work/repo/build"
+		rm -r "$work/repo/build"
+		status=1
+	fi
+	mv "$work/build" "$work/repo/build"
+	return "$status"
+}
+
+keeps_results()
+{
+	[ "$(cat "$work/repo/out/$1/file")" = kept ] && [ ! -e "$work/repo/out/$1.new" ]
+}
+
+results_of()
+{
+	mkdir -p "$work/repo/out/$1"
+	echo kept > "$work/repo/out/$1/file"
+}
+
+dry_run()
+{
+	results_of demo
+	front_door demo DRYRUN=1 | grep -q 'qemu-system-x86_64 .*demo' && keeps_results demo
+}
+
+failed_build()
+{
+	results_of demo
+	! front_door demo LINUX=/nonexistent && keeps_results demo
+}
+
+no_author()
+{
+	results_of series
+	! GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null EMAIL='' \
+		GIT_AUTHOR_NAME='' GIT_AUTHOR_EMAIL='' front_door series && keeps_results series
+}
+
 # with FILE TEXT COMMAND...: run the command while the repository has that file
 with()
 {
@@ -126,8 +188,7 @@ echo new > "$work/repo/kernel/new.c"
 write_patch kernel/a.c one two > "$work/repo/patches/linux/0001-a.patch"
 write_patch kernel/b.c one two > "$work/repo/patches/linux/0002-b.patch"
 
-echo "TAP version 13"
-echo "1..18"
+plan 29
 
 check "assembles patches and overlay" front_door tree
 check "a patch is applied" has kernel/b.c two
@@ -151,13 +212,27 @@ check "LINUX= that is not there is refused" \
 	refuses 'LINUX=/nonexistent is not there' front_door tree LINUX=/nonexistent
 check "LINUX= that is no archive is refused" \
 	refuses 'does not unpack' front_door tree LINUX="$top/Makefile"
-check "LINUX= that is not Linux is refused" \
+check "LINUX= that is not Linux is refused, before anything is copied" \
 	refuses 'is no Linux source tree' front_door tree LINUX="$top/lab"
 linux_is 6 18 1
 check "LINUX= of another version is refused" \
 	refuses 'is Linux 6.18.1: guestperf needs 6.12.y' front_door tree
+linux_is 6 12 3
+check "all these leave the tree as it was" untouched_by_second_run
+check "and nothing beside it" nothing_beside_the_tree
+check "a repository that was moved touches nothing" moved
+check "an unknown target points to help" refuses 'no target "nosuch": "make help"' front_door nosuch
+check "help lists what a boot heeds" help_lists TIMEOUT CPUS MEM PMU ICOUNT APPEND
+check "a list of tests builds nothing" builds_nothing front_door test LIST=1
+check "nor does a test that is not there" builds_nothing \
+	refuses 'ONLY=nosuch names no suite and no test' front_door test ONLY=nosuch
+check "nor does a dry run, which keeps the last results" builds_nothing dry_run
+check "nor does a shell without a terminal" builds_nothing \
+	refuses 'a shell needs a terminal' front_door shell
+check "a build that fails keeps the last results" failed_build
+check "series without an author keeps the last mails" no_author
 check "a path with a space is refused" \
 	refuses 'has a space' make -s -C "$work/odd dir" tree
 check "a BUILD= with a colon is refused" \
 	refuses 'space or a colon' front_door tree BUILD="$work/a:b"
-exit $failed
+finish

@@ -1,0 +1,44 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Run one suite of tests, or some tests of it, for test.sh: KTAP in out/SUITE.ktap, then
+# the exit status in out/SUITE.status.
+#
+#	lab/test/suite.sh SUITE [TEST...]
+#
+# A suite is a script, or else a boot of the host VM, which runs the self-tests of
+# lab/test/suites/SUITE with the kernel's own runner; those named debug... boot the
+# kernel that checks itself. Consoles and logs are in out/test-SUITE.
+
+. "$(dirname "$0")/../lib.sh"
+
+debug_image()
+{
+	CONFIG='' LAB_KERNEL=debug lab/build/kernel.sh && LAB_KERNEL=debug lab/build/image.sh
+}
+
+run()
+{
+	local suite=$1 kernel=
+
+	case $suite in
+	check)		lab/test/check.sh ;;
+	tree | lab | deb)
+			"lab/test/scripts/$suite.sh" ;;
+	emulator)	lab/test/emulator/run.sh ;;
+	lab_pmu)	lab/run/boot.sh test-lab_pmu lab_pmu ;;
+	*)
+		if [[ $suite = debug* ]]; then
+			kernel=debug
+			debug_image 2>&1 | sed 's/^/# /' || return
+		fi
+		LAB_KERNEL=$kernel TIMEOUT=${TIMEOUT:-2400} \
+			lab/run/boot.sh "test-$suite" kselftest "$@" ;;
+	esac
+}
+
+start=$SECONDS
+status=0
+run "$@" > "$OUT/$1.ktap" 2>&1 < /dev/null || status=$?
+echo "# suite $1: $((SECONDS - start)) s" >> "$OUT/$1.ktap"
+echo "$status" > "$OUT/$1.status"
