@@ -8,6 +8,10 @@
 # TREE/.guestperf has the tree's state: the source's identity (source), the pristine
 # copies of the patched files (orig), and the lists of patched and linked files.
 
+assemble_tmp=$(mktemp -d)
+unpacking=
+trap 'rm -rf "$assemble_tmp" ${unpacking:+"$unpacking" "$unpacking.log"}' EXIT
+
 # replace_tree TREE NAME IDENTITY: unless the tree was unpacked from the source of this
 # identity, unpack it anew. unpack_source DIR, which the caller defines, unpacks and
 # checks; the old tree stays until that has succeeded.
@@ -17,17 +21,14 @@ replace_tree()
 
 	[ "$(cat "$tree/.guestperf/source" 2> /dev/null)" != "$identity" ] || return 0
 	say UNPACK "$name"
+	unpacking=$new
 	rm -rf "$new"
-	# shellcheck disable=SC2064 # this tree
-	trap "rm -rf '$new' '$new.log'" EXIT
 	mkdir -p "$new"
 	unpack_source "$new"
 	mkdir -p "$new/.guestperf/orig"
 	echo "$identity" > "$new/.guestperf/source"
 
 	replace "$tree"
-	trap - EXIT
-	rm -f "$new.log"
 }
 
 # patched_files PATCH...: the existing files that the patches change
@@ -40,45 +41,42 @@ patched_files()
 # copies of the pristine files first: a patch that does not apply leaves the tree alone.
 apply_patches()
 {
-	local tree=$1 version=$2 state=$1/.guestperf new=$1/.guestperf/new f patch
+	local tree=$1 version=$2 state=$1/.guestperf new=$assemble_tmp/patched f patch
 
 	shift 2
-	rm -rf "$new"
-	mkdir -p "$new"
-	patched_files "$@" > "$state/patched.now"
+	mkdir "$new"
+	patched_files "$@" > "$new.list"
 	while read -r f; do
 		[ -e "$tree/$f" ] ||
 			die "${1%/*} changes $f, which $version does not have: a new file belongs into the overlay"
 		mkdir -p "$(dirname "$new/$f")" "$(dirname "$state/orig/$f")"
 		[ -e "$state/orig/$f" ] || cp -p "$tree/$f" "$state/orig/$f"
 		cp "$state/orig/$f" "$new/$f"
-	done < "$state/patched.now"
+	done < "$new.list"
 
 	for patch; do
 		patch -d "$new" -p1 -F0 -N --no-backup-if-mismatch -r - \
-			< "$patch" > "$state/patch.log" ||
-			die "$patch does not apply to $version: $(grep -B 1 -m 1 FAILED "$state/patch.log" | paste -sd ' '); refresh it"
+			< "$patch" > "$assemble_tmp/patch.log" ||
+			die "$patch does not apply to $version: $(grep -B 1 -m 1 FAILED "$assemble_tmp/patch.log" | paste -sd ' '); refresh it"
 	done
 
 	[ -e "$state/patched" ] || touch "$state/patched"
-	sort -u "$state/patched" "$state/patched.now" | while read -r f; do
+	sort -u "$state/patched" "$new.list" | while read -r f; do
 		[ -e "$new/$f" ] || { mkdir -p "$(dirname "$new/$f")"; cp "$state/orig/$f" "$new/$f"; }
 		cmp -s "$new/$f" "$tree/$f" && continue
 		say PATCH "$f"
 		cp --remove-destination "$new/$f" "$tree/$f"
 	done
-	rm -rf "$new" "$state/patch.log"
-	update "$state/patched" < "$state/patched.now"
-	rm "$state/patched.now"
+	update "$state/patched" < "$new.list"
 }
 
 # link_overlay TREE VERSION ROOT: link the files of ROOT whose names come as standard
 # input into the tree, and remove the links to files that are no longer named
 link_overlay()
 {
-	local tree=$1 version=$2 root=$3 state=$1/.guestperf f
+	local tree=$1 version=$2 root=$3 state=$1/.guestperf now=$assemble_tmp/overlay.list f
 
-	sort > "$state/overlay.now"
+	sort > "$now"
 	while read -r f; do
 		[ -e "$root/$f" ] || die "an Overlay: trailer names $f, which is not there"
 		[ "$tree/$f" -ef "$root/$f" ] && continue
@@ -88,14 +86,13 @@ link_overlay()
 		say LINK "$f"
 		mkdir -p "$(dirname "$tree/$f")"
 		ln -srfn "$root/$f" "$tree/$f"
-	done < "$state/overlay.now"
+	done < "$now"
 
 	[ -e "$state/overlay" ] || touch "$state/overlay"
-	comm -23 "$state/overlay" "$state/overlay.now" | while read -r f; do
+	comm -23 "$state/overlay" "$now" | while read -r f; do
 		say UNLINK "$f"
 		rm -f "$tree/$f"
 		rmdir -p --ignore-fail-on-non-empty "$tree/$(dirname "$f")"
 	done
-	update "$state/overlay" < "$state/overlay.now"
-	rm "$state/overlay.now"
+	update "$state/overlay" < "$now"
 }
