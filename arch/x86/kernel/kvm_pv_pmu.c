@@ -65,11 +65,11 @@ static DEFINE_MUTEX(pv_pmu_kinds_lock);
 static LIST_HEAD(pv_pmu_kinds);
 
 /**
- * struct pv_pmu_value - what a slot has counted, since some time in the past
+ * struct pv_pmu_value - a slot's count, since some time in the past
  * @count:	events
- * @enabled:	ns that it could have counted
- * @running:	ns that it did
- * @status:	0, or why it does not count
+ * @enabled:	ns during which the slot could have counted
+ * @running:	ns during which the slot counted
+ * @status:	0, or the errno for which the slot does not count
  */
 struct pv_pmu_value {
 	u64 count;
@@ -79,8 +79,8 @@ struct pv_pmu_value {
 };
 
 /**
- * struct pv_pmu_event - what an event has that struct hw_perf_event does not
- * @kind:	what it counts
+ * struct pv_pmu_event - an event's state beside struct hw_perf_event
+ * @kind:	the kind of events to count
  * @last:	the slot's value at the last update, but for the count, which is
  *		hw.prev_count
  * @time:	perf's time at the last update
@@ -92,12 +92,12 @@ struct pv_pmu_event {
 };
 
 /**
- * struct pv_pmu_slot - what a CPU knows of one of its slots
- * @kind:	what it counts; NULL if it is not open, and set to NULL by whoever
- *		destroys the last event of the kind
+ * struct pv_pmu_slot - a CPU's state of a slot
+ * @kind:	the kind of events to count; NULL if the slot is not open; set to NULL
+ *		by the destruction of the kind's last event
  * @nr_users:	events that are added
  * @idle_since:	jiffies when the last user left
- * @base:	what was counted before the host started over
+ * @base:	the count from before the host started over
  */
 struct pv_pmu_slot {
 	struct pv_pmu_kind *kind;
@@ -139,7 +139,7 @@ static struct pmu pv_pmu;
 
 /* of the host, and the same on all CPUs: kvm_pv_pmu_header.features */
 static u64 pv_pmu_features __ro_after_init;
-/* the last slot; those below it are for events */
+/* the last slot; the lower slots are for events */
 static unsigned int pv_pmu_probe_slot __ro_after_init;
 
 static void pv_pmu_call(struct pv_pmu_cpu *cpu, unsigned int op, unsigned long slots)
@@ -180,7 +180,7 @@ static struct pv_pmu_value pv_pmu_reported(struct kvm_pv_pmu_report *report)
 	struct pv_pmu_value value;
 	u32 seq;
 
-	/* the barriers pair with those of the host, around what it writes */
+	/* the barriers pair with the host's, around its writes */
 	do {
 		seq = READ_ONCE(report->seq);
 		virt_rmb();	/* as above */
@@ -218,7 +218,7 @@ static void pv_pmu_declare(struct pv_pmu_cpu *cpu, unsigned int slot,
 {
 	struct kvm_pv_pmu_request *request = &cpu->area->slots[slot].request;
 
-	/* what is not set here is zero always */
+	/* the other fields are always zero */
 	request->type = kind->type;
 	request->config = kind->config;
 	request->config1 = kind->config1;
@@ -242,7 +242,7 @@ static bool pv_pmu_declares(struct pv_pmu_cpu *cpu, unsigned int slot,
 	       request->flags == (kind->flags | KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN);
 }
 
-/* One that counts this kind, or did so for events that are gone by now. */
+/* A slot that counts the kind, or did so for events that are gone by now. */
 static int pv_pmu_find_slot(struct pv_pmu_cpu *cpu, struct pv_pmu_kind *kind)
 {
 	struct pv_pmu_kind *of_slot;
@@ -305,7 +305,7 @@ static void pv_pmu_resched(struct irq_work *work)
 	perf_pmu_resched(&pv_pmu);
 }
 
-/* Returns whether there are others without a user, which are kept for now. */
+/* Returns whether other slots without a user are kept for now. */
 static bool pv_pmu_close_stale_slots(struct pv_pmu_cpu *cpu)
 {
 	unsigned int slot;
@@ -335,7 +335,7 @@ static void pv_pmu_make_room(struct pv_pmu_cpu *cpu)
 	}
 }
 
-/* One that is not in use, or else the one that has had no user for longest */
+/* A slot that is not open, or else the slot without a user for longest */
 static int pv_pmu_free_slot(struct pv_pmu_cpu *cpu)
 {
 	unsigned long unused = (BIT(pv_pmu_probe_slot) - 1) & ~(cpu->open | cpu->dirty);
@@ -386,7 +386,7 @@ static enum hrtimer_restart pv_pmu_reap(struct hrtimer *timer)
 	struct pv_pmu_cpu *cpu = container_of(timer, struct pv_pmu_cpu, reaper);
 	bool kept = true;
 
-	/* timers of a CPU that goes offline end up on another one */
+	/* timers of a CPU that goes offline move to another CPU */
 	if (cpu != this_cpu_ptr(&pv_pmu_cpu))
 		return HRTIMER_NORESTART;
 
@@ -413,7 +413,7 @@ static bool pv_pmu_same_kind(const struct pv_pmu_kind *a, const struct pv_pmu_ki
 	       a->config == b->config && a->config1 == b->config1;
 }
 
-/* Ask the host whether it can count this: 0, or a negative errno. */
+/* Ask the host whether it can count the kind: 0, or a negative errno. */
 static int pv_pmu_probe(const struct pv_pmu_kind *kind)
 {
 	unsigned int slot = pv_pmu_probe_slot;
@@ -498,9 +498,9 @@ static struct pv_pmu_event *to_pv_pmu_event(struct perf_event *event)
 }
 
 /*
- * The host shares its counters among those who want them. By its clock the event
- * was on one for a part of the time: by perf's clock it has run for the same
- * part of it, so that perf scales the count, and says so.
+ * The host shares its counters. By the host's clock the event was on a counter for
+ * a part of the time: account the same part of perf's time as running. Then perf
+ * scales the count, and shows the percentage.
  */
 static void pv_pmu_update_time(struct perf_event *event, const struct pv_pmu_value *value)
 {
@@ -510,7 +510,7 @@ static void pv_pmu_update_time(struct perf_event *event, const struct pv_pmu_val
 	u64 now = pv_pmu_event_time(event);
 	u64 elapsed = now - pv->time;
 
-	/* not all who read an event have perf read its clock */
+	/* some readers of an event do not have perf update its clock */
 	if (!elapsed)
 		return;
 
@@ -531,7 +531,7 @@ static void pv_pmu_update(struct perf_event *event)
 	s64 last = local64_read(&hwc->prev_count);
 	struct pv_pmu_value value;
 
-	/* nothing is counted: let this be time without a counter */
+	/* nothing is counted: account the time as time without a counter */
 	if (unlikely(!cpu->on)) {
 		value = to_pv_pmu_event(event)->last;
 		value.status = -ENODEV;
@@ -577,7 +577,7 @@ static void pv_pmu_read(struct perf_event *event)
 	pv_pmu_update(event);
 }
 
-/* The slot goes on: whatever the flags, this is the time to look at it. */
+/* The slot keeps counting: update now, even without PERF_EF_UPDATE. */
 static void pv_pmu_stop(struct perf_event *event, int flags)
 {
 	pv_pmu_read(event);
@@ -607,7 +607,7 @@ static int pv_pmu_add(struct perf_event *event, int flags)
 	return 0;
 }
 
-/* Keep the slot for the next event, unless it has failed: that one can try again. */
+/* Keep the slot for the next event, unless it has failed: the next event tries again. */
 static void pv_pmu_leave_slot(struct pv_pmu_cpu *cpu, unsigned int slot)
 {
 	if (--cpu->slots[slot].nr_users)
@@ -656,7 +656,7 @@ static void pv_pmu_start_txn(struct pmu *pmu, unsigned int flags)
 {
 	struct pv_pmu_cpu *cpu = this_cpu_ptr(&pv_pmu_cpu);
 
-	/* what is added is in the batch of all that is scheduled in */
+	/* the request is in the batch of all events that are scheduled in */
 	cpu->txn_flags = flags;
 	if (flags & PERF_PMU_TXN_READ)
 		pv_pmu_set_batch(cpu, true);
@@ -683,7 +683,7 @@ static bool pv_pmu_has_amd_events(void)
 	       boot_cpu_data.x86_vendor == X86_VENDOR_HYGON;
 }
 
-/* The bits of a raw event select that say what is counted, and not how */
+/* The bits of a raw event select that name the event */
 static u64 pv_pmu_raw_config(u64 config)
 {
 	return config & (pv_pmu_has_amd_events() ? AMD64_RAW_EVENT_MASK : X86_RAW_EVENT_MASK);
@@ -697,7 +697,7 @@ static void pv_pmu_event_destroy(struct perf_event *event)
 	kfree(pv);
 }
 
-/* The type and config as the host wants them; -ENOENT if they are another PMU's. */
+/* The type and config for the host; -ENOENT for an event of another PMU. */
 static int pv_pmu_set_config(struct pv_pmu_kind *kind, const struct perf_event *event)
 {
 	const struct perf_event_attr *attr = &event->attr;
@@ -735,7 +735,7 @@ static int pv_pmu_set_flags(struct pv_pmu_kind *kind, const struct perf_event_at
 	return 0;
 }
 
-/* A group that is too large would never be scheduled in. */
+/* A group with too many events would never be scheduled in. */
 static bool pv_pmu_group_fits(struct perf_event *event)
 {
 	struct perf_event *leader = event->group_leader, *sibling;
@@ -778,7 +778,7 @@ static int pv_pmu_event_init(struct perf_event *event)
 	}
 
 	event->hw.idx = -1;
-	/* it may be read as soon as perf says that it is active, before it is added */
+	/* the event may be read as soon as it is active, before it is added */
 	event->hw.state = PERF_HES_STOPPED | PERF_HES_UPTODATE;
 	event->pmu_private = pv;
 	event->destroy = pv_pmu_event_destroy;
@@ -815,7 +815,7 @@ static void pv_pmu_cpu_off(struct pv_pmu_cpu *cpu)
 	wrmsrl(MSR_KVM_PV_PMU, 0);
 }
 
-/* What was counted until now stays; what is open now is to be opened again. */
+/* Keep the counts so far; open the slots again. */
 static void pv_pmu_suspend(struct pv_pmu_cpu *cpu)
 {
 	unsigned int slot;
@@ -849,7 +849,7 @@ static int pv_pmu_cpu_prepare(unsigned int nr)
 	page = get_zeroed_page(GFP_KERNEL);
 	if (!page)
 		return -ENOMEM;
-	/* if it cannot be shared, it cannot be used for anything else either */
+	/* leak the page: its encryption state is unknown */
 	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT) && set_memory_decrypted(page, 1))
 		return 0;
 
@@ -1076,7 +1076,7 @@ static bool __init pv_pmu_have_hardware(void)
 {
 	struct x86_pmu_capability cap;
 
-	/* what is asked below is not for these */
+	/* perf_get_x86_pmu_capability() warns on hybrid CPUs */
 	if (boot_cpu_has(X86_FEATURE_HYBRID_CPU))
 		return true;
 	perf_get_x86_pmu_capability(&cap);
@@ -1092,7 +1092,7 @@ static unsigned int __init pv_pmu_nr_generic(void)
 	return nr;
 }
 
-/* Is the host all that its feature bit promises? */
+/* Does the host do all of what its feature bit says? */
 static int __init pv_pmu_try_host(struct pv_pmu_cpu *cpu)
 {
 	struct kvm_pv_pmu_header *header = &cpu->area->header;
@@ -1184,7 +1184,7 @@ static int __init pv_pmu_init(void)
 		return 0;
 	if (pv_pmu_bring_up(cpu, hardware)) {
 		pv_pmu_cpu_off(cpu);
-		/* for good, and whether it could be freed is not sure */
+		/* leak the area: a host that failed may still write to it */
 		cpu->area = NULL;
 	}
 	return 0;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The call chain of a guest, for a sample that perf takes while it runs.
+ * The call chain of a guest, for a sample that perf takes while the guest runs.
  *
- * This follows frame pointers. All that it reads is the guest's to choose, so
- * a frame must be credible before it counts: on the stack that is in use, above
- * the one before and not far from it. Where that ends, so does the chain.
+ * The walk follows frame pointers. The guest chooses all values on its stack, so a
+ * frame must be credible: on the stack in use, above the frame before and not far
+ * from it. The first frame that is not credible ends the chain.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -17,8 +17,8 @@
 #include "x86.h"
 
 /*
- * The longest frame that is believed. A kernel's is within its stack, and no
- * kernel's stack is larger; in user space there may be arrays in it.
+ * The longest credible frame. A kernel's frame is within its stack, and no kernel's
+ * stack is larger; a frame of user space may have arrays in it.
  */
 #define MAX_KERNEL_FRAME	SZ_32K
 #define MAX_USER_FRAME		SZ_1M
@@ -37,9 +37,9 @@ struct guest_unwind {
 	unsigned long max_frame;
 	unsigned long last;	/* where the last possible frame is */
 	unsigned long sp;	/* the next frame is here or above */
-	unsigned long fp;	/* where it is, according to the last one */
+	unsigned long fp;	/* its address, by the frame before */
 	unsigned int half_shift;
-	long half;		/* that of the address space which the code is in */
+	long half;		/* the address space's half that has the code */
 	unsigned long cs_base;
 	unsigned long ss_base;
 
@@ -87,7 +87,7 @@ static bool guest_unwind_init(struct guest_unwind *unwind, struct kvm_vcpu *vcpu
 	return true;
 }
 
-/* A frame that is below the stack pointer is as one that is far above it. */
+/* A frame below the stack pointer counts as a frame far above it. */
 static bool is_credible_frame(struct guest_unwind *unwind)
 {
 	return IS_ALIGNED(unwind->fp, unwind->size / 2) &&

@@ -10,11 +10,11 @@
  * reference, no fault and no access to anything but ordinary memory.
  */
 
-/* A host page that was behind a guest address when its host entry was read. */
+/* The host page behind a guest address, as its host entry said when it was read. */
 struct kvm_peek_page {
 	const void *kva;
-	const unsigned long *entryp;	/* what maps it in the host's page tables */
-	unsigned long entry;		/* and what that said */
+	const unsigned long *entryp;	/* its entry in the host's page tables */
+	unsigned long entry;		/* the entry's value */
 };
 
 struct kvm_guest_peek {
@@ -23,7 +23,7 @@ struct kvm_guest_peek {
 	unsigned long irqflags;
 	int srcu_idx;
 	bool user;
-	u8 va_bits;	/* of the guest's linear addresses; 0 if they have 32 */
+	u8 va_bits;	/* of the guest's linear addresses; 0 for 32 bits */
 	unsigned int translations_left;
 
 	/* the page read last */

@@ -22,8 +22,8 @@
  * -KVM_EOPNOTSUPP for an op that is none of these, -KVM_EINVAL for a bit that is
  * no slot, -KVM_EFAULT if there is no area, or not any more.
  */
-#define KVM_PV_PMU_OP_COMMIT		0	/* do as requested, report all that run */
-#define KVM_PV_PMU_OP_SYNC		1	/* report these */
+#define KVM_PV_PMU_OP_COMMIT		0	/* apply the requests, report all slots that run */
+#define KVM_PV_PMU_OP_SYNC		1	/* report the slots of the mask */
 
 #define KVM_PV_PMU_VERSION		1
 #define KVM_PV_PMU_NR_SLOTS		31
@@ -60,8 +60,8 @@ struct kvm_pv_pmu_header {
 
 /* kvm_pv_pmu_request.flags; other bits are zero */
 #define KVM_PV_PMU_OPEN			_BITUL(0)	/* there is an event */
-#define KVM_PV_PMU_RUN			_BITUL(1)	/* it counts */
-#define KVM_PV_PMU_SAMPLE		_BITUL(2)	/* it overflows, see sample_period */
+#define KVM_PV_PMU_RUN			_BITUL(1)	/* count */
+#define KVM_PV_PMU_SAMPLE		_BITUL(2)	/* overflow, see sample_period */
 #define KVM_PV_PMU_FREQ			_BITUL(3)	/* by sample_freq instead */
 #define KVM_PV_PMU_EXCLUDE_USER		_BITUL(4)	/* not at CPL 3 */
 #define KVM_PV_PMU_EXCLUDE_KERNEL	_BITUL(5)	/* not at CPL 0 to 2 */
@@ -99,22 +99,22 @@ struct kvm_pv_pmu_request {
 };
 
 /**
- * struct kvm_pv_pmu_report - what the host says of it; written by it alone
- * @seq:	is odd while the host writes, and another one once it has written
+ * struct kvm_pv_pmu_report - the host's report on a slot; only the host writes
+ * @seq:	odd while the host writes, and another even number afterwards
  * @status:	0, or a negative errno: the event does not count
  * @count:	events since it was opened; 64 bits, never decreasing
- * @time_enabled: ns that it ran since it was opened, in the time of the vCPU's
- *		thread
- * @time_running: ns of these that it was on a counter of the host
+ * @time_enabled: ns that the event ran since it was opened, in the time of the
+ *		vCPU's thread
+ * @time_running: the part of @time_enabled with a counter of the host
  * @overflows:	overflows since it was opened
  * @last_period: events from the last overflow but one to the last
- * @rdpmc_offset: what is to be added to the counter, to have @count
- * @rdpmc_index: the counter, plus one; zero if it cannot be read
- * @rdpmc_width: bits of the counter, which is to be sign-extended
+ * @rdpmc_offset: @count is the counter's value plus this offset
+ * @rdpmc_index: the counter, plus one; zero if the counter cannot be read
+ * @rdpmc_width: bits of the counter, whose value is to be sign-extended
  * @throttled:	times that the host held back the overflows since it was opened,
  *		because there were too many
  *
- * It is all zero if no event is open.
+ * All fields are zero if no event is open.
  */
 struct kvm_pv_pmu_report {
 	__u32 seq;
