@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The front door: "make help" lists the targets. Each is a script of lab/, which checks
-# what it was told, then builds what it needs (lab/build/build.mk), then acts.
+# The front door: "make help" lists the targets. Each target is a script of lab/, which
+# checks its arguments, then builds its inputs (lab/build/build.mk), then acts.
 
 ifneq ($(words $(CURDIR)),1)
 $(error the path "$(CURDIR)" has a space, which the build of the kernel cannot take: move the repository)
@@ -10,7 +10,7 @@ ifneq ($(findstring :,$(CURDIR)),)
 $(error the path "$(CURDIR)" has a colon, which the build of the kernel cannot take: move the repository)
 endif
 
-# What is set on our command line is for the scripts, not for the makes below.
+# Variables of our command line are for the scripts, not for the makes below.
 MAKEOVERRIDES :=
 export LINUX QEMU CONFIG DEPS BUILD OUT ONLY LIST TIMEOUT DRYRUN V CPUS MEM PMU ICOUNT APPEND
 

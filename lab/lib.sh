@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What the lab's scripts share. Source it as their first act: it moves to the
-# top of the repository and makes any failing command end the script.
+# Shared by the lab's scripts, which source lib.sh first: it moves to the top of the
+# repository, and makes a failing command end the script.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,14 +15,14 @@ export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache}
 # objects are the same wherever the repository lies
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 export LC_ALL=C
-# the system's own python3 and meson, not what a user may have ahead of them
+# the system's own python3 and meson, not others in a user's PATH
 PATH=/usr/bin:/bin:$PATH
 
-# where the overlay's files are, at their paths in Linux
-# shellcheck disable=SC2034 # used by scripts that source this
+# the overlay's directories, at their paths in Linux
+# shellcheck disable=SC2034 # used by other scripts
 OVERLAY_DIRS="arch include kernel virt tools Documentation"
 
-# die MESSAGE: what went wrong, why, and what to do, in one line
+# die MESSAGE: the failure, its cause and its remedy, in one line
 die()
 {
 	printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -57,8 +57,8 @@ need_space()
 		die "$2 has $(free_mib "$2") MiB free and this needs $1 GiB: free some space, or build elsewhere with BUILD=/other/disk"
 }
 
-# logged LOG WHAT COMMAND...: run COMMAND with its output in LOG; if it fails
-# say so, with what it said last
+# logged LOG WHAT COMMAND...: run COMMAND with its output in LOG; on failure, show the
+# errors or the end of the output
 logged()
 {
 	local log=$1 what=$2
@@ -102,7 +102,7 @@ submake()
 		make $(jobs) CC="$(compiler)" "$@"
 }
 
-# compiler: the C compiler, through ccache when there is one
+# compiler: the C compiler, through ccache where installed
 compiler()
 {
 	if command -v ccache > /dev/null; then
@@ -112,9 +112,9 @@ compiler()
 	fi
 }
 
-# kernel_dir [NAME]: where one of the kernels is built: the lab's own, debug, custom.
-# Kbuild keeps to relative paths where it builds below its source: a repository that has
-# been moved is not built anew.
+# kernel_dir [NAME]: the build directory of a kernel: lab, debug, custom.
+# Kbuild uses relative paths in a build directory below the source, so that a moved
+# repository is not built anew.
 kernel_dir()
 {
 	echo "$BUILD/linux/build-${1:-lab}"
@@ -127,7 +127,7 @@ linux_version()
 		sed -n 's/^\(VERSION\|PATCHLEVEL\|SUBLEVEL\) = //p' "$1/Makefile" | paste -sd.
 }
 
-# replace DIR: DIR.new, which is complete, takes the place of DIR
+# replace DIR: the complete DIR.new takes the place of DIR
 replace()
 {
 	rm -rf "$1.old"
@@ -144,7 +144,7 @@ lock()
 	flock "$lock_fd"
 }
 
-# update FILE: replace FILE with standard input, unless it already says the same
+# update FILE: replace FILE with standard input, unless both are equal
 update()
 {
 	mkdir -p "$(dirname "$1")"

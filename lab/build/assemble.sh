@@ -13,8 +13,8 @@ unpacking=
 trap 'rm -rf "$assemble_tmp" ${unpacking:+"$unpacking" "$unpacking.log"}' EXIT
 
 # replace_tree TREE NAME IDENTITY: unless the tree was unpacked from the source of this
-# identity, unpack it anew. unpack_source DIR, which the caller defines, unpacks and
-# checks; the old tree stays until that has succeeded.
+# identity, unpack it anew. The caller's function unpack_source DIR unpacks and checks;
+# the old tree stays until unpack_source has succeeded.
 replace_tree()
 {
 	local tree=$1 name=$2 identity=$3 new=$1.new

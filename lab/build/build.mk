@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# What is built, and from what. Each target is a script that does nothing that is done
-# already. Independent targets are built at the same time.
+# The build's targets and their dependencies. Each target is a script, which returns at
+# once if nothing has changed. Independent targets are built at the same time.
 
 scripts := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 
-# What is set on our command line is for the scripts, not for the makes below.
+# Variables of our command line are for the scripts, not for the makes below.
 MAKEOVERRIDES :=
 
 deps:

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Install what is missing of lab/build/packages, with one apt-get install.
-# DEPS=no installs nothing: a missing tool is then named, with its package.
+# Install the missing packages of lab/build/packages, with one apt-get install.
+# DEPS=no installs nothing, and names a missing tool with its package.
 
 . "$(dirname "$0")/../lib.sh"
 

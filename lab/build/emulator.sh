@@ -9,8 +9,8 @@
 #   QEMU=DIRECTORY   a QEMU source tree (copied, never written to)
 #   QEMU=TARBALL     a QEMU source archive
 #   QEMU=EXECUTABLE  a ready-made qemu-system-x86_64, taken as it is
-# A finished build is kept under ~/.cache/guestperf/qemu, named by the hash of
-# everything that goes into it.
+# A finished build is kept under ~/.cache/guestperf/qemu, named by the hash of all its
+# inputs.
 
 . "$(dirname "$0")/../lib.sh"
 . lab/build/assemble.sh
@@ -22,7 +22,7 @@ hash_of()
 	sha256sum | cut -c1-32
 }
 
-# --- what is needed ---------------------------------------------------------
+# --- tools and libraries ---------------------------------------------------------
 
 need_tool()
 {
@@ -82,7 +82,7 @@ debian_sources()
 	done
 }
 
-# apt-get with a state directory of its own: the machine's stays as it is
+# apt-get with a state directory of its own: the machine's is not touched
 private_apt()
 {
 	apt-get -q \
@@ -150,12 +150,12 @@ unpack_source()
 	[ -f "$1/VERSION" ] || die "QEMU=$QEMU is no QEMU source"
 }
 
-# sets $kind, and $identity: a hash which changes whenever the source does
+# set $kind, and $identity: a hash of the source
 find_source()
 {
 	if [ -z "${QEMU:-}" ]; then
 		kind=debian
-		# the version in use here is kept; "make clean" looks for a newer one
+		# keep the version in use; "make clean" looks for a newer version
 		if [ -s "$out/debian.identity" ]; then
 			identity=$(cat "$out/debian.identity")
 			return
@@ -176,7 +176,7 @@ find_source()
 
 # --- build ------------------------------------------------------------------
 
-# the new source files, each at the path it has in QEMU's tree
+# the new source files, at their paths in QEMU's tree
 new_files()
 {
 	(cd lab/qemu && find . -mindepth 2 -type f ! -name '.*' ! -name '*~' -printf '%P\n' | sort)
@@ -218,7 +218,7 @@ find_bios()
 	die "bios-256k.bin is missing; install it with: apt-get install seabios"
 }
 
-# install_to DIR: the binary, with its symbols, and its ROMs, each moved into place whole
+# install_to DIR: the binary, with its symbols, and the ROMs
 install_to()
 {
 	local rom
@@ -232,7 +232,7 @@ install_to()
 	install -m 644 "$bios" "$1/share/qemu/bios-256k.bin"
 }
 
-# a ready-made emulator: copied, with the ROMs it finds by itself
+# a ready-made emulator: copied, with the ROMs of its data directories
 take_executable()
 {
 	local rom dir found

@@ -36,7 +36,7 @@ pack()
 	(cd "$1" && find . | sort | cpio -o -H newc -R 0:0 --reproducible --quiet) | update "$2"
 }
 
-# common ROOT MACHINE: what both machines have, and the jobs of this one: host, guest
+# common ROOT MACHINE: the files of both machines, and the jobs of MACHINE: host, guest
 common()
 {
 	local root=$1
@@ -62,7 +62,7 @@ guest_image()
 	pack "$BUILD/guest.root" "$BUILD/guest.cpio"
 }
 
-# A perf of another version, with its libraries, is large: few tests want it.
+# Another version of perf. Few tests need the image, which is large.
 linux_perf_image()
 {
 	local root=$BUILD/linux-perf.root
@@ -86,7 +86,7 @@ host_image()
 	cp -r "$kselftest" "$root/kselftest"
 	cp -r lab/test/suites "$root/lab/suites"
 	cp lab/test/perf-test.expect "$root/lab/"
-	# what tests tell the workload's functions by: address, size, type, name
+	# the workload's functions: address, size, type, name
 	nm -S "$BUILD/workloads/callgraph" > "$root/lab/callgraph.nm"
 	pack "$root" "$BUILD/host.cpio"
 }
@@ -99,7 +99,7 @@ other_kernel_image()
 	mkdir -p "$name.root/boot"
 	cp "$(kernel_dir "$LAB_KERNEL")/arch/x86/boot/bzImage" "$name.root/boot/"
 	pack "$name.root" "$name.root.cpio"
-	# what comes later takes the place of what was there
+	# a later file replaces an earlier file of the same name
 	cat "$BUILD/host.cpio" "$name.root.cpio" | update "$name.cpio"
 }
 

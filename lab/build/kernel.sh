@@ -23,7 +23,7 @@ mkdir -p "$dir"
 out=$(realpath "$dir")
 lock "$dir"
 
-# The same sources make the same image, whoever builds it and when.
+# The same sources make the same image: no user, host, time or build number in it.
 export KBUILD_BUILD_USER=guestperf KBUILD_BUILD_HOST=lab
 export KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 1970'
 export KBUILD_BUILD_VERSION=1	# not how often it was built here
@@ -50,7 +50,7 @@ merge()
 	(cd "$tree" && scripts/kconfig/merge_config.sh -O "$out" "$@")
 }
 
-# configure_from BASE: the user's configuration with this series' options on
+# configure_from BASE: the user's configuration with the options of the series
 configure_from()
 {
 	if [ "$1" = localmodconfig ]; then

@@ -3,11 +3,11 @@
 #
 # Check the series as its reviewers would, and report in KTAP:
 #  - every overlay file is named by exactly one patch, and no patch adds files;
-#  - the mails that "make series" writes apply with git am;
+#  - the mails of "make series" apply with git am;
 #  - checkpatch --strict has no remark but those of lab/test/checkpatch-exceptions;
 #  - each step builds: the directories of the kernel that the series touches,
-#    and perf or the self-tests where the step touches them;
-#  - sparse has no warning that it does not have without the series.
+#    and perf or the self-tests if the step touches them;
+#  - sparse has no warning more than without the series.
 #
 # shellcheck disable=SC2317 # functions are called by name
 
@@ -16,7 +16,7 @@
 
 mapfile -t patches < <(find patches/linux -name '*.patch' | sort)
 
-# files PATCH...: all that the patches touch, overlay files included
+# files PATCH...: all files of the patches, overlay files included
 files()
 {
 	sed -n -e 's,^+++ b/\([^\t]*\).*,\1,p' -e 's/^Overlay: //p' "$@" | sort -u
@@ -99,7 +99,7 @@ configure()
 		"$top/lab/build/config/lab.config" "$top/lab/build/config/guestperf.config")
 }
 
-# step_builds STEP: the tree of that step builds all that the step touches
+# step_builds STEP: the tree of the step builds, as far as the series or the step touches it
 step_builds()
 {
 	local touched
@@ -125,7 +125,7 @@ selftests()
 		TARGETS="kvm perf_kvm" FORCE_TARGETS=1
 }
 
-# warnings NAME: what sparse says of the objects that are there, without line numbers
+# warnings NAME: the warnings of sparse for all objects of the tree, without line numbers
 warnings()
 {
 	local object objects=()

@@ -14,8 +14,8 @@
 
 . "$(dirname "$0")/../lib.sh"
 
-# The suites of each list, and what of build.mk each needs. Long ones are first: short
-# ones fill the time at the end.
+# The suites of each list, and their needs (targets of build.mk). Long suites are first:
+# short suites fill the time at the end.
 declare -A lists=(
 	[test]="check debug_subset pv_pmu perf_kvm kvm perf_kvm_nmi lab_pmu emulator lab deb tree"
 	[soak]="debug"
@@ -56,7 +56,7 @@ follow()
 	tail -q -n +1 -f -s 0.2 --pid=$! "$OUT/$1.ktap"
 }
 
-# A boot takes a CPU, and 4 GiB with all that is around it.
+# A boot takes a CPU, and up to 4 GiB.
 jobs_at_a_time()
 {
 	local by_memory
@@ -65,8 +65,8 @@ jobs_at_a_time()
 	printf '%s\n' "$(nproc)" $((by_memory ? by_memory : 1)) | sort -n | head -n 1
 }
 
-# count FILE: the results of a suite's KTAP as "passed failed skipped"; a result
-# that the plan announced and that did not come is a failure
+# count FILE: the results of a suite's KTAP as "passed failed skipped"; a planned result
+# without a line is a failure
 count()
 {
 	awk '
@@ -129,7 +129,7 @@ passed=0 failed=0 skipped=0
 broken=()
 for suite in "${chosen[@]}"; do
 	read -r p f s <<< "$(count "$OUT/$suite.ktap")"
-	# a kernel fault, a time-out, a script that died: not one test's failure
+	# a kernel fault, a time-out, the death of a script
 	if [ "$(cat "$OUT/$suite.status")" != 0 ] && [ "$f" = 0 ]; then
 		f=1
 	elif [ $((p + f + s)) = 0 ]; then
