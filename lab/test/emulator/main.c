@@ -91,6 +91,16 @@ void finish(void)
 		asm volatile("hlt");
 }
 
+u64 rnd(void)
+{
+	static u64 seed = 88172645463325252ul;
+
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return seed;
+}
+
 /* --- traps ---------------------------------------------------------------- */
 
 struct gate {

@@ -1034,16 +1034,6 @@ static void lbr_freeze(void)
 
 /* --- random accesses -------------------------------------------------------------------------------------- */
 
-static u64 seed = 88172645463325252ul;
-
-static u64 rnd(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
-}
-
 static u32 random_register(void)
 {
 	static const u32 single[] = {

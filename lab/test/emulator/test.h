@@ -45,6 +45,8 @@ void __attribute__((noreturn)) finish(void);
 	}								\
 } while (0)
 
+u64 rnd(void);		/* the same sequence in every run */
+
 /* --- instructions -------------------------------------------------------- */
 
 static inline void outb(u16 port, u8 val)
