@@ -264,7 +264,9 @@ void svm_setup(void (*fn)(void))
 
 /* --- start --------------------------------------------------------------------- */
 
-static const struct test *const groups[] = { svm_tests, pmu_tests };
+static const struct test *const groups[] = {
+	svm_tests, debug_tests, pmu_tests,
+};
 
 static int same(const char *a, const char *b)
 {

@@ -21,7 +21,7 @@ struct test {
 	const char *machine;
 };
 
-extern const struct test svm_tests[], pmu_tests[];
+extern const struct test svm_tests[], debug_tests[], pmu_tests[];
 
 /* --- report ------------------------------------------------------------- */
 
@@ -208,6 +208,7 @@ _Static_assert(sizeof(struct vmcb) == 4096, "one page");
 #define EXIT_MSR		0x7c
 #define EXIT_VMMCALL		0x81
 #define EXIT_XSETBV		0x8d
+#define EXIT_INVALID		0xffffffff
 
 #define EVENTINJ_INTR		(1u << 31)
 #define V_INTR_MASKING		(1u << 24)
