@@ -21,7 +21,9 @@ struct test {
 	const char *machine;
 };
 
-extern const struct test svm_tests[], debug_tests[], pmu_tests[];
+extern const struct test svm_tests[], debug_tests[], pmu_count_tests[];
+extern const struct test pmu_overflow_tests[], pmu_svm_tests[], pmu_lbr_tests[];
+extern const struct test pmu_machine_tests[];
 
 /* --- report ------------------------------------------------------------- */
 
