@@ -142,6 +142,47 @@ static void intercepts(void)
 	CHECK_EQ(vmcb.rax, 77);
 }
 
+extern void guest_rdpmc_rax(void);
+asm(".text\n"
+    "guest_rdpmc_rax: movl %eax, %ecx\n\t"
+    "rdpmc\n\t"
+    "vmmcall");
+
+/* RDPMC of counter INDEX at CPL in a guest that intercepts RDPMC and #GP */
+static u64 exit_of_rdpmc(u32 index, int cpl)
+{
+	svm_setup(guest_rdpmc_rax);
+	vmcb.intercept3 |= INTERCEPT_RDPMC;
+	vmcb.exceptions = 1u << 13;
+	vmcb.rax = index;
+	if (cpl == 3) {
+		vmcb.cs = (struct vmcb_seg){ 0x23, 0xafb, 0xffffffff, 0 };
+		vmcb.ss = (struct vmcb_seg){ 0x1b, 0xcf3, 0xffffffff, 0 };
+		vmcb.cpl = 3;
+	}
+	vmrun(&vmcb);
+	CHECK_EQ(vmcb.rip, (u64)guest_rdpmc_rax + 2);
+	return vmcb.exit_code;
+}
+
+/* #GP comes before the intercept */
+static void rdpmc_order(void)
+{
+	u32 i;
+
+	svm_setup(guest_rdpmc_rax);
+	clgi();
+	for (i = 0; i < COUNTERS; i++)
+		CHECK_EQ(exit_of_rdpmc(i, 0), EXIT_RDPMC);
+	CHECK_EQ(exit_of_rdpmc(COUNTERS, 0), EXIT_EXCP(13));
+	CHECK_EQ(exit_of_rdpmc(~0u, 0), EXIT_EXCP(13));
+
+	CHECK_EQ(exit_of_rdpmc(0, 3), EXIT_EXCP(13));
+	write_cr(4, read_cr(4) | 1ul << 8);	/* PCE */
+	CHECK_EQ(exit_of_rdpmc(0, 3), EXIT_RDPMC);
+	CHECK_EQ(exit_of_rdpmc(COUNTERS, 3), EXIT_EXCP(13));
+}
+
 /* a software interrupt that exits has not completed */
 static void guest_int(void)
 {
@@ -163,6 +204,7 @@ const struct test pmu_svm_tests[] = {
 	{ "pmu_guest_and_host", guest_and_host, "icount" },
 	{ "pmu_guest_overflow", guest_overflow, "icount" },
 	{ "pmu_intercepts", intercepts, "icount" },
+	{ "pmu_rdpmc_order", rdpmc_order, "icount" },
 	{ "pmu_intercepted_int", intercepted_int, "icount" },
 	{ },
 };

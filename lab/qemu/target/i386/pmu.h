@@ -47,6 +47,11 @@ static inline unsigned x86_pmu_mode(uint32_t hflags)
            ((hflags & HF_GUEST_MASK) ? X86_PMU_MODE_GUEST : 0);
 }
 
+static inline bool x86_pmu_has_counter(uint32_t index)
+{
+    return index < X86_PMU_COUNTERS;
+}
+
 #ifdef CONFIG_USER_ONLY
 static inline bool x86_pmu_present(CPUX86State *env)
 {
@@ -74,7 +79,7 @@ bool x86_pmu_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *val,
                    uintptr_t retaddr);
 bool x86_pmu_wrmsr(CPUX86State *env, uint32_t msr, uint64_t val,
                    uintptr_t retaddr);
-bool x86_pmu_rdpmc(CPUX86State *env, uint32_t index, uint64_t *val);
+uint64_t x86_pmu_rdpmc(CPUX86State *env, uint32_t index);
 
 /*
  * The current instruction traps instead of completing.  Under icount, one

@@ -131,13 +131,8 @@ bool x86_pmu_wrmsr(CPUX86State *env, uint32_t msr, uint64_t val,
     return false;
 }
 
-/* False if there is no such counter. */
-bool x86_pmu_rdpmc(CPUX86State *env, uint32_t index, uint64_t *val)
+uint64_t x86_pmu_rdpmc(CPUX86State *env, uint32_t index)
 {
-    if (index >= COUNTERS) {
-        return false;
-    }
     pmu_sync(env);
-    *val = env->pmu->ctr[index];
-    return true;
+    return env->pmu->ctr[index];
 }
