@@ -29,6 +29,15 @@ add()
 	done
 }
 
+# strip_programs DIR...: three quarters of the self-tests are symbols
+strip_programs()
+{
+	find "$@" -type f -perm /111 -exec sh -c '
+		for f; do
+			[ "$(head -c 4 "$f")" != "$(printf "\177ELF")" ] || strip "$f" || exit
+		done' sh {} +
+}
+
 # pack ROOT IMAGE
 pack()
 {
@@ -84,6 +93,7 @@ host_image()
 	cp "$(kernel_dir lab)/arch/x86/boot/bzImage" "$BUILD/guest.cpio" \
 		"$BUILD/linux-perf.cpio" "$root/boot/"
 	cp -r "$kselftest" "$root/kselftest"
+	strip_programs "$root/kselftest" "$root/vmm/bin"
 	cp -r lab/test/suites "$root/lab/suites"
 	cp lab/test/perf-test.expect "$root/lab/"
 	# the workload's functions: address, size, type, name
