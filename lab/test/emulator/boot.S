@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Bare-metal tests: from the PVH entry (32-bit, paging off) to C in long mode,
- * and the few routines which C cannot express.
+ * and the few routines that C cannot express.
  */
 
 #define KERNEL_CS	0x08
@@ -182,8 +182,8 @@ user_done:
 	ret
 
 /*
- * void vmrun(struct vmcb *vmcb): with GIF clear before and after.  The guest's
- * registers beside RAX and RSP, which are in the VMCB, live in guest_regs.
+ * void vmrun(struct vmcb *vmcb): with GIF clear before and after.  The VMCB
+ * holds the guest's RAX and RSP, guest_regs its other registers.
  */
 	.globl	vmrun, vmrun_insn
 	.macro	guest_registers op

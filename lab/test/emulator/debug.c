@@ -9,7 +9,7 @@
  * - #VMEXIT leaves DR7 disabled in the host, and the guest's in the VMCB
  * - an instruction that exits does not complete its data breakpoint
  * - DR7 with reserved bits makes VMRUN fail
- * - all of this holds for host and guest changing DR0 to DR3 and DR7 at random
+ * - the same with DR0 to DR3 and DR7 changed at random by host and guest
  */
 #include "test.h"
 
@@ -72,7 +72,7 @@ static u64 target_of(int n)
 }
 
 static volatile int hits[SLOTS];
-static volatile int probed;	/* the slot that probe() is at */
+static volatile int probed;	/* the slot probed now */
 
 static void count_hit(struct regs *regs)
 {
@@ -96,7 +96,7 @@ static void probe(void)
 	}
 }
 
-/* the number of #DBs that probe() takes at slot N */
+/* the number of #DBs that probe() must take at slot N */
 static int expected_hits(int n, u64 dr7, u64 addr)
 {
 	if (!(dr7 & DR7_ENABLE(n)))
@@ -187,8 +187,8 @@ static void vmexit_disables_dr7(void)
 }
 
 /*
- * DR0 is of one kind in the guest's own DR7, and of the other kind in the DR7
- * that the next VMRUN loads: the guest disables it, once in each order.
+ * The guest enables DR0 as one kind and exits.  The next VMRUN loads a DR7
+ * with DR0 of the other kind, and the guest disables DR0.  Both orders.
  */
 static void guest_sets_dr7(void)
 {
@@ -232,7 +232,7 @@ static void guest_pushes(void)
 		     "vmmcall");
 }
 
-/* PUSH reads the watched word, then its stack is not there */
+/* PUSH reads the watched word, then faults on its stack */
 static void exit_drops_hit(void)
 {
 	u64 stack;

@@ -114,7 +114,7 @@ extern struct gate idt[256];
 extern char idt_desc[], stubs[], user_done[];
 
 trap_fn trap_fns[256];
-static u64 fixup;		/* where to go on after an expected #GP */
+static u64 fixup;		/* the address to continue at after an expected #GP */
 
 void trap(struct regs *regs);
 void trap(struct regs *regs)
@@ -301,7 +301,7 @@ void main(const u32 *start_info)
 	finish();
 }
 
-/* what the compiler may call */
+/* the compiler may call memset() */
 void *memset(void *s, int c, u64 n);
 void *memset(void *s, int c, u64 n)
 {

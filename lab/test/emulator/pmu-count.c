@@ -3,8 +3,8 @@
  * The PMU, counting: exact to the instruction.
  *
  * - identification, registers, aliases, reserved bits, refused accesses
- * - what each event counts; one instruction for a string instruction; none
- *   for one that faults
+ * - the count of each event; a string instruction is one instruction, a
+ *   faulting instruction is none
  * - user and kernel filters; CNTMASK and INV
  */
 #include "pmu.h"
@@ -97,7 +97,7 @@ static void instructions(void)
 	/* neither mode: nothing */
 	CHECK_EQ(MEASURE(INSNS, NOPS(10)), 0);
 	CHECK_EQ(MEASURE(INSNS | USR, NOPS(10)), 0);
-	/* what the emulator cannot see, and edges, count as nothing */
+	/* an event the emulator cannot see counts as nothing, and so do edges */
 	CHECK_EQ(MEASURE(0xc1 | ALL, NOPS(10)), 0);
 	CHECK_EQ(MEASURE(0xc1 | ALL | CNTMASK(1) | INV, NOPS(10)), 0);
 	CHECK_EQ(MEASURE(INSNS | EDGE | ALL, NOPS(10)), 0);
@@ -115,14 +115,14 @@ static void string_instructions(void)
 			 "rsi", "rdi"), 4 + MEASURE_INSNS);
 	CHECK_EQ(MEASURE(INSNS | ALL, REP_SETUP "movl $100, %%ecx\n\trep stosq",
 			 "rsi", "rdi"), 4 + MEASURE_INSNS);
-	/* ends by its condition: at the first byte, and at the last */
+	/* ended by the condition: at byte 0, then at byte 99 */
 	from_copy[99] = 1;
 	CHECK_EQ(MEASURE(INSNS | ALL, REP_SETUP "movl $100, %%ecx\n\trepne cmpsb",
 			 "rsi", "rdi"), 4 + MEASURE_INSNS);
 	__builtin_memset(to_copy, 0, sizeof(to_copy));
 	CHECK_EQ(MEASURE(INSNS | ALL, REP_SETUP "movl $200, %%ecx\n\trepe cmpsb",
 			 "rsi", "rdi"), 4 + MEASURE_INSNS);
-	/* a cycle for each iteration, and one to see that none is left */
+	/* a cycle for each iteration, and a last cycle with CX = 0 */
 	CHECK_EQ(MEASURE(CYCLES | ALL, REP_SETUP "movl $1000, %%ecx\n\trep movsb",
 			 "rsi", "rdi"), 3 + 1001 + MEASURE_INSNS);
 }
@@ -156,7 +156,7 @@ static void skip(struct regs *regs)
 
 extern void user_faults(void), user_rdpmc(void);
 asm(".text\n"
-    "user_faults:\n\t"			/* 12 of these complete */
+    "user_faults:\n\t"			/* 12 instructions complete */
     "movl $2, %r15d\n\t"
     "ud2\n\t"				/* #UD, known at translation */
     "nop\n\t"
@@ -222,7 +222,7 @@ static void rdpmc_in_user_mode(void)
 	CHECK_EQ(user_value, 1003);
 	stop(0);
 
-	/* without CR4.PCE it is refused, and is not counted */
+	/* without CR4.PCE, RDPMC is refused and not counted */
 	trap_fns[13] = skip;
 	write_cr(4, read_cr(4) & ~(1ul << 8));
 	start(0, INSNS | USR, 0);
@@ -363,14 +363,14 @@ u8 big[64 * 1024] __attribute__((aligned(4096), used));
 
 static void caches(void)
 {
-	/* cold: every line comes from memory, and only once */
+	/* cold: each line comes from memory, and only once */
 	CHECK_EQ(MEASURE(L2_STATUS | UNIT(0x08) | ALL, WALK(1024), "ebx"), 1024);
 	CHECK_EQ(MEASURE(L2_STATUS | UNIT(0x08) | ALL, WALK(1024), "ebx"), 0);
 	/* a walk over twice its size always misses a cache with LRU */
 	CHECK_EQ(MEASURE(L2_REQUESTS | UNIT(0xff) | ALL, WALK(1024), "ebx"), 1024);
 	CHECK_EQ(MEASURE(DC_REFILLS | UNIT(0x01) | ALL, WALK(1024), "ebx"), 1024);
 	CHECK_EQ(MEASURE(DC_REFILLS | UNIT(0x08) | ALL, WALK(1024), "ebx"), 0);
-	/* what fits stays */
+	/* lines that fit stay */
 	MEASURE(L2_REQUESTS | UNIT(0xff) | ALL, WALK(256), "ebx");
 	CHECK_EQ(MEASURE(L2_REQUESTS | UNIT(0xff) | ALL, WALK(256), "ebx"), 0);
 	CHECK_EQ(MEASURE(DC_ACCESSES | ALL, WALK(512), "ebx"), 512);

@@ -81,7 +81,7 @@ static void lbr_far(void)
 	CHECK_EQ(from, int3_at);
 	CHECK_EQ(to, ((u64)int3_at + 1) | VALID);
 
-	/* user code ends in the kernel: by its destination it is the kernel's */
+	/* a branch is selected by its destination: INT 0x80 ends in the kernel */
 	lbr_clear(0x0fc | 1);
 	RECORD("movl $user_nops, %%edi\n\tcall run_user", "rdi", "rsi", "r9",
 	       "r10", "r11");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The PMU: what more than one file of cases uses.
+ * The PMU: routines for all files of cases.
  */
 #include "pmu.h"
 
@@ -45,7 +45,7 @@ void timer_interrupt(struct regs *regs)
 	APIC(APIC_EOI) = 0;
 }
 
-/* enable all counters; run SLED nops behind it; disable them */
+/* enable all counters, run SLED nops, disable all counters */
 void run_sled(void)
 {
 	asm volatile(".globl sled\n\t"

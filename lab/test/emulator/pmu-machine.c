@@ -51,7 +51,6 @@ static void random_accesses(int n)
 	u64 val;
 
 	while (n--) {
-		/* a counter that overflows within its own handler never ends */
 		u64 v = random_value();
 		u32 msr = random_register();
 
@@ -68,7 +67,7 @@ static void fuzz(void)
 	random_accesses(30000);
 	wrmsr(GLOBAL_CTL, 0);
 	CHECK(interrupts > 10);
-	/* all is in order afterwards */
+	/* counting still works */
 	wrmsr(DEBUGCTL, 0);
 	wrmsr(DBG_EXTN_CFG, 0);
 	wrmsr(STATUS_CLR, ~0ul);
@@ -133,7 +132,7 @@ static void two_cpus(void)
 		asm volatile("pause");
 	CHECK_EQ(count, 400001 + MEASURE_INSNS);
 	CHECK_EQ(cpu1_count, 200001 + MEASURE_INSNS);
-	/* an overflow here is no business of the other CPU, and the reverse */
+	/* an overflow interrupts its own CPU only */
 	overflow_nmi();
 }
 
@@ -148,7 +147,7 @@ static void no_icount(void)
 	CHECK_EQ(n, 201 + MEASURE_INSNS);
 	CHECK_EQ(MEASURE(INSNS | ALL, REP_SETUP "movl $1000, %%ecx\n\trep movsb",
 			 "rsi", "rdi"), 4 + MEASURE_INSNS);
-	/* an overflow is seen at the end of its block */
+	/* an overflow is noticed at the end of its block */
 	prepare_pmi(APIC_DM_NMI);
 	wrmsr(GLOBAL_CTL, 1);
 	start(0, INSNS | OS | INT, WRAP - 1000);
@@ -158,7 +157,7 @@ static void no_icount(void)
 	CHECK(n > 19000 && n < 20000);
 }
 
-/* The first machine spins here, until it is saved; the second has input. */
+/* The first machine spins until the save; the second machine has input. */
 #define COM1_LSR	0x3fd
 
 static void wait_for_migration(void)
@@ -193,14 +192,14 @@ static void migration(void)
 		CHECK_EQ(rdmsr(PERF_CTL(i)), INSNS | OS | CNTMASK(1) | EN);
 		CHECK_EQ(rdmsr(PERF_CTR(i)), 1000 + i);
 	}
-	/* the one which was counting went on */
+	/* counter 4 was active and went on */
 	CHECK(rdmsr(PERF_CTR(4)) > 1004);
 	CHECK_EQ(rdmsr(GLOBAL_STATUS), 4);
 	CHECK_EQ(rdmsr(DEBUGCTL), FREEZE_LBR);
 	CHECK_EQ(rdmsr(LBR_SELECT), 0x100);
 	CHECK_EQ(FROM(1), lbr_ind);
 	CHECK_EQ(FROM(3), lbr_call);
-	/* and an overflow is as exact as ever */
+	/* the overflow is exact to the instruction */
 	run_sled();
 	CHECK_EQ(interrupts, 1);
 	CHECK_EQ(interrupt_rip, sled + 7);

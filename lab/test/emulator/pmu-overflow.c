@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The PMU, overflow: the interrupt comes behind the instruction that caused
- * it, as NMI or fixed interrupt, with GIF clear, out of HLT.
+ * The PMU, overflow: the interrupt comes behind the overflowing instruction,
+ * as NMI or fixed interrupt, with GIF clear, out of HLT.
  */
 #include "pmu.h"
 
@@ -112,7 +112,7 @@ static void overflow_branch(void)
 	}
 }
 
-/* a string instruction is interrupted only where the count says so */
+/* a string instruction overflows at its end only, not in an iteration */
 static void overflow_string(void)
 {
 	extern char rep_end[];

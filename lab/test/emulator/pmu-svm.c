@@ -24,13 +24,13 @@ static void guest_and_host(void)
 	host = rdpmc(1);
 	all = rdpmc(2);
 	CHECK_EQ(vmcb.exit_code, EXIT_VMMCALL);
-	/* VMMCALL exits: it has not completed.  VMRUN is the host's. */
+	/* VMMCALL exits and does not complete.  VMRUN counts for the host. */
 	CHECK_EQ(guest, 20 + (vmcb.rip - (u64)guest_nops - 20));
 	CHECK_EQ(guest + host, all);
 	CHECK_EQ(rdpmc(3), all);
 	CHECK_EQ(rdpmc(4), 0);
 
-	/* the hypervisor steps over VMMCALL and emulates it: one NOP more */
+	/* the hypervisor steps over VMMCALL: the guest counts one more NOP */
 	vmcb.rip += 3;
 	wrmsr(GLOBAL_CTL, 0x1f);
 	vmrun(&vmcb);
@@ -118,10 +118,10 @@ static void intercepts(void)
 	CHECK_EQ(vmcb.exit_code, EXIT_MSR);
 	CHECK_EQ(vmcb.exit_info_1, 1);
 	CHECK_EQ(vmcb.rip, guest_wrmsr_at);
-	/* XOR, MOV, XOR and MOV; none of the three intercepted */
+	/* XOR, MOV, XOR and MOV; not the three intercepted instructions */
 	CHECK_EQ(stop(0), 4);
 
-	/* the map lets reads through, and the guest sees the real counter */
+	/* the permission map lets reads through: RDMSR does not exit */
 	msrpm[bit / 8] &= ~(1u << bit % 8);
 	vmcb.rip = (u64)guest_rdmsr_at;
 	wrmsr(PERF_CTR(0), 0x1234567890);
@@ -183,7 +183,7 @@ static void rdpmc_order(void)
 	CHECK_EQ(exit_of_rdpmc(COUNTERS, 3), EXIT_EXCP(13));
 }
 
-/* a software interrupt that exits has not completed */
+/* a software interrupt that exits does not complete */
 static void guest_int(void)
 {
 	asm volatile("nop\n\tint $0x33\n\tvmmcall");

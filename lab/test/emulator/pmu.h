@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Bare-metal tests of the PMU: its registers and events, and what more than
- * one file of cases uses.
+ * Bare-metal tests of the PMU: registers, events, and routines for all files
+ * of cases.
  */
 #ifndef PMU_H
 #define PMU_H
@@ -69,9 +69,9 @@ void start(int n, u64 ctl, u64 count);
 u64 stop(int n);
 
 /*
- * What counter 0 counts from one RDPMC to the next, with CODE in between.
- * A RDPMC counts itself; so CODE's own instructions are 3 less than the
- * result: MOV, XOR and the second RDPMC.
+ * The count of counter 0 from one RDPMC to the next, with CODE in between.
+ * An RDPMC counts itself.  So the result includes three instructions besides
+ * CODE's: MOV, XOR and the second RDPMC.
  */
 #define MEASURE_INSNS	3
 #define MEASURE(ctl, code, ...) ({					\
@@ -97,10 +97,10 @@ u64 stop(int n);
 #define REP_SETUP	"leaq from_copy, %%rsi\n\tleaq to_copy, %%rdi\n\t"
 extern u8 from_copy[1024], to_copy[1024];
 
-/* 100 times NOP, and the end of user mode */
+/* for run_user(): 100 times NOP, user_exit() */
 extern void user_nops(void);
 
-/* guests: 20 times NOP, VMMCALL, NOP, VMMCALL */
+/* for svm_setup(): 20 times NOP, VMMCALL, NOP, VMMCALL */
 void guest_nops(void);
 
 /* --- interrupts ------------------------------------------------------------- */
@@ -111,7 +111,7 @@ extern volatile u64 interrupt_rip, interrupt_cx;
 void do_nothing(struct regs *regs);
 void timer_interrupt(struct regs *regs);
 
-/* have the overflows of all counters reported by pmi(), by way of LVT */
+/* route the overflow interrupt by LVT; count it in "interrupts" */
 void prepare_pmi(u32 lvt);
 
 #define SLED		64
@@ -124,7 +124,7 @@ void overflow_nmi(void);
 
 void lbr_clear(u64 select);
 
-/* CODE with recording on, and no branch besides CODE's */
+/* run CODE with recording on; no other branch is recorded */
 #define RECORD(code, ...)						\
 	asm volatile("wrmsr\n\t" code "\n\t"				\
 		     "movl %0, %%ecx\n\txorl %%eax, %%eax\n\t"		\

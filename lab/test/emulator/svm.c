@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * SVM without a PMU: the faults of stock QEMU which the lab's patches cure.
+ * SVM without a PMU: the faults of stock QEMU that the lab's patches cure.
  *
- * - an interrupt injected by VMRUN is delivered once, whatever ends the
- *   emulator's execution loop at that moment
+ * - an interrupt injected by VMRUN is delivered once, even if the emulator's
+ *   execution loop ends at the same moment
  * - XSETBV is intercepted when the VMCB asks for it, and only then; #UD and
  *   #GP keep their places around the intercept
  */
@@ -15,7 +15,7 @@
 #define TIMER		0x52
 
 static volatile int timer_ticks;
-static volatile u64 injected_over;	/* the RIP that the handler returns to */
+static volatile u64 injected_over;	/* the handler's return address */
 
 static void guest_never_starts(void)
 {
@@ -37,9 +37,9 @@ static void timer_tick(struct regs *regs)
 }
 
 /*
- * The timer ends an emulator's run after a number of instructions; sweep that
- * number over the code up to VMRUN and beyond.  In the guest the frame of the
- * injected interrupt must hold the guest's first RIP: a second delivery would
+ * The timer ends the emulator's run after a number of instructions.  Sweep the
+ * number over the code up to VMRUN and beyond.  In the guest, the frame of the
+ * injected interrupt must hold the guest's first RIP.  A second delivery would
  * push another frame, with the handler's own address.
  */
 static void inject_once(void)

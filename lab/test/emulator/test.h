@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Bare-metal tests of the emulated CPU: what a test case can use.
+ * Bare-metal tests of the emulated CPU: routines for test cases.
  */
 #ifndef TEST_H
 #define TEST_H
@@ -11,9 +11,9 @@ typedef unsigned int u32;
 typedef unsigned long u64;
 
 /*
- * A case runs in a virtual machine of its own.  MACHINE names the options of
- * run.sh it needs ("icount", "smp2", ...); the first word of a case's name is
- * its group.
+ * A case runs in a virtual machine of its own.  MACHINE names the machine's
+ * options in run.sh ("icount", "smp2", ...).  The first word of a case's name
+ * is its group.
  */
 struct test {
 	const char *name;
@@ -112,7 +112,7 @@ struct regs {
 	u64 vector, error, rip, cs, rflags, rsp, ss;
 };
 
-/* called for a vector instead of the default, which is to fail the case */
+/* the handler of a vector; without a handler, a trap fails the case */
 typedef void (*trap_fn)(struct regs *regs);
 extern trap_fn trap_fns[256];
 
@@ -121,11 +121,11 @@ int rdmsr_faults(u32 msr, u64 *val);
 int wrmsr_faults(u32 msr, u64 val);
 int rdpmc_faults(u32 index, u64 *val);
 
-/* call FN at CPL 3; it must end in user_exit() */
+/* call FN at CPL 3; FN must end in user_exit() */
 void run_user(void (*fn)(void));
 #define user_exit() asm volatile("int $0x80")
 
-/* start the second CPU: it runs FN */
+/* start the second CPU at FN */
 void start_cpu1(void (*fn)(void));
 
 /* --- local APIC ------------------------------------------------------------ */
@@ -218,7 +218,7 @@ _Static_assert(sizeof(struct vmcb) == 4096, "one page");
 extern struct vmcb vmcb;
 extern u8 msrpm[8192];
 
-/* make a guest which starts at FN and shares our memory, and no NPT */
+/* make a guest that starts at FN and shares our memory, without NPT */
 void svm_setup(void (*fn)(void));
 void vmrun(struct vmcb *vmcb);		/* GIF clear before and after */
 extern char vmrun_insn[];

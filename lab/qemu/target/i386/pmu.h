@@ -3,8 +3,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Included by cpu.h: the gates here cost one test of env->pmu, which is NULL
- * when the CPU has no PMU, under other accelerators and in user emulation.
+ * Included by cpu.h.  x86_pmu_present() costs one test of env->pmu.  The
+ * pointer is NULL when the CPU has no PMU, under other accelerators and in
+ * user emulation.
  */
 
 #ifndef I386_PMU_H
@@ -32,11 +33,11 @@ enum {
 enum {
     X86_ACCESS_LOAD,
     X86_ACCESS_STORE,
-    X86_ACCESS_STORE_BACK,      /* to where it has just loaded from */
-    X86_ACCESS_LOCKED,          /* both at once */
+    X86_ACCESS_STORE_BACK,      /* to the address of its load */
+    X86_ACCESS_LOCKED,          /* atomic load and store */
 };
 
-/* The privilege modes which the event selects tell apart.  */
+/* The privilege modes that an event select can tell apart.  */
 #define X86_PMU_MODE_USER   1
 #define X86_PMU_MODE_GUEST  2
 #define X86_PMU_MODES       4
@@ -70,11 +71,11 @@ void x86_pmu_reset(CPUX86State *env);
 /* Bring the counters up to date, and follow a change of CPL, GUEST or SVME. */
 void x86_pmu_mode_changed(CPUX86State *env);
 
-/* Around the execution of translated code. */
+/* The vCPU enters or leaves translated code. */
 void x86_pmu_exec_enter(CPUX86State *env);
 void x86_pmu_exec_exit(CPUX86State *env);
 
-/* True if @msr is the PMU's; raises #GP for a value that it refuses.  */
+/* Return false if @msr is not the PMU's; raise #GP for a refused value.  */
 bool x86_pmu_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *val,
                    uintptr_t retaddr);
 bool x86_pmu_wrmsr(CPUX86State *env, uint32_t msr, uint64_t val,
@@ -82,8 +83,9 @@ bool x86_pmu_wrmsr(CPUX86State *env, uint32_t msr, uint64_t val,
 uint64_t x86_pmu_rdpmc(CPUX86State *env, uint32_t index);
 
 /*
- * The current instruction traps instead of completing.  Under icount, one
- * that is taken back by way of @retaddr is no longer counted; the others are.
+ * The current instruction traps instead of completing.  With @retaddr, icount
+ * takes the instruction back.  In all other cases the instruction has been
+ * counted, and the PMU subtracts it.
  */
 void x86_pmu_unretire(CPUX86State *env, uintptr_t retaddr);
 

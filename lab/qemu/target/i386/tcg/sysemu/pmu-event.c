@@ -16,7 +16,7 @@
 
 static uint32_t dtlb_events(unsigned unit)
 {
-    /* Bits 3..0, hits in a second-level TLB, never occur: there is none. */
+    /* Bits 3..0 are hits in a second-level TLB, and no such TLB exists. */
     return (unit & 0x10 ? HAPPENED_DTLB_4K : 0) |
            (unit & 0x40 ? HAPPENED_DTLB_2M : 0) |
            (unit & 0x80 ? HAPPENED_DTLB_1G : 0);
@@ -56,7 +56,7 @@ static uint32_t l2_status_events(unsigned unit)
            (unit & 0x70 ? HAPPENED_L2_HIT : 0);
 }
 
-/* What @ctl counts; nothing for an event that the emulator cannot see. */
+/* Decode @ctl; an event that the emulator cannot see counts as nothing. */
 CounterRate pmu_decode_event(uint64_t ctl)
 {
     static const CounterRate cycles = { .per_cycle = 1 };
@@ -130,7 +130,7 @@ CounterRate pmu_decode_event(uint64_t ctl)
 
     /*
      * CNTMASK compares the number of events in one cycle.  An instruction
-     * takes one cycle here, so that number is 0 or 1.
+     * takes one cycle here, so the number is 0 or 1.
      */
     switch (CTL_CNTMASK(ctl)) {
     case 0:

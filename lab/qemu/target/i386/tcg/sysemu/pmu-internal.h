@@ -1,6 +1,6 @@
 /*
  * Emulation of AMD's core performance counters and LBR stack under TCG:
- * what the parts of it share.
+ * definitions for all source files of the PMU.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -85,8 +85,8 @@
 #define RETURN_ENTRIES              32
 
 /*
- * What a counter adds: so much for each cycle, for each completed
- * instruction, and for each of the happenings in @events.
+ * The amounts that a counter adds for a cycle, for a completed instruction,
+ * and for a happening in @events.
  */
 typedef struct CounterRate {
     int8_t per_cycle;
@@ -95,7 +95,7 @@ typedef struct CounterRate {
     uint32_t events;
 } CounterRate;
 
-/* The lines of a set, the one used last first. */
+/* The lines of a set, the most recently used line first. */
 typedef struct CacheSet {
     uint64_t line[WAYS];
 } CacheSet;
@@ -118,26 +118,26 @@ struct X86PMUState {
     uint64_t inverse[COUNTERS];         /* events of counters with CTL_INV */
     uint64_t unretired;                 /* trapped instructions */
     bool load_pending;                  /* see settle_load() */
-    int64_t left;                       /* -icount: the rest of the budget */
-    uint64_t deadline;                  /* else: instructions to overflow */
+    int64_t left;                       /* icount: the rest of the budget */
+    uint64_t deadline;                  /* no icount: insns to overflow */
 
     /* Computed from the architectural state. */
     CounterRate rate[COUNTERS];
-    uint32_t active_in[X86_PMU_MODES];  /* counters which count in a mode */
+    uint32_t active_in[X86_PMU_MODES];  /* counters that count in a mode */
     uint32_t active;                    /* the same, for the current mode */
-    uint32_t wanted_in[X86_PMU_MODES];  /* events that any of them counts */
+    uint32_t wanted_in[X86_PMU_MODES];  /* events that these counters count */
     unsigned mode;
     bool svme;
     bool lbr_on;
     bool frozen;                        /* has frozen since exec_enter */
 
-    /* The branch predictor: no part of the architectural state. */
+    /* The branch predictor, not architectural state. */
     uint8_t jcc[JCC_ENTRIES];
     uint64_t target[TARGET_ENTRIES];
     uint64_t returns[RETURN_ENTRIES];
     uint32_t returns_top;
 
-    /* Nor are the caches: they hold lines of host memory, no data. */
+    /* The caches, not architectural: numbers of lines, no data. */
     CacheSet l1[L1_SETS];
     CacheSet l2[L2_SETS];
 };

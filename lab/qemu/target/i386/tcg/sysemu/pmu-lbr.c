@@ -34,7 +34,7 @@
 #define LBR_TO_VALID                (1ULL << 63)
 #define LBR_TO_ADDRESS              MAKE_64BIT_MASK(0, 61)
 
-/* Are branches to be recorded?  LBR_SELECT has its say for each of them. */
+/* True while recording is on; LBR_SELECT filters the single branch. */
 bool pmu_lbr_enabled(X86PMUState *pmu)
 {
     return (pmu->dbg_extn_cfg & DBG_EXTN_CFG_LBRV2EN) &&
@@ -53,7 +53,7 @@ bool pmu_lbr_selected(CPUX86State *env, unsigned type)
         [X86_BRANCH_RET] = SELECT_RET,
         [X86_BRANCH_FAR] = SELECT_FAR,
     };
-    /* By the CPL in which the branch ends, which is the current one. */
+    /* Filter by the CPL at the branch target: the current CPL. */
     uint32_t cpl = env->hflags & HF_CPL_MASK ? SELECT_USER : SELECT_KERNEL;
 
     return type != X86_BRANCH_JCC_NOT_TAKEN &&
@@ -70,7 +70,7 @@ void pmu_lbr_record(X86PMUState *pmu, target_ulong from, target_ulong to,
     pmu->lbr_to[pmu->lbr_top] = (to & LBR_TO_ADDRESS) | LBR_TO_VALID;
 }
 
-/* The field of the LBR stack which @msr is, or NULL. */
+/* Map @msr to a field of the LBR stack, or NULL. */
 static uint64_t *lbr_of_msr(X86PMUState *pmu, uint32_t msr)
 {
     unsigned n;

@@ -33,7 +33,7 @@ static bool predict_jcc(X86PMUState *pmu, target_ulong from, bool taken)
     return predicted == taken;
 }
 
-/* An indirect branch goes where it went the last time. */
+/* Predict the last target of an indirect branch. */
 static bool predict_target(X86PMUState *pmu, target_ulong from,
                            target_ulong to)
 {
@@ -58,7 +58,7 @@ static bool predict_return(X86PMUState *pmu, target_ulong to)
     return right;
 }
 
-/* The events of a mispredicted branch; 0 if it was predicted right. */
+/* The events of a mispredicted branch; 0 for a right prediction. */
 uint32_t pmu_predict(X86PMUState *pmu, target_ulong from, target_ulong to,
                      unsigned type, unsigned len)
 {
@@ -89,7 +89,7 @@ uint32_t pmu_predict(X86PMUState *pmu, target_ulong from, target_ulong to,
 
 /* --- Data caches -------------------------------------------------------- */
 
-/* True if @line was there.  It is the first of its set afterwards.  */
+/* Return true on a hit.  In any case, make @line the first of its set.  */
 static bool cache_lookup(CacheSet *set, uint64_t line)
 {
     int i;
@@ -107,13 +107,13 @@ static bool cache_lookup(CacheSet *set, uint64_t line)
     return false;
 }
 
-/* Where an access is satisfied.  Devices are not cached. */
+/* The events of an access to memory.  Devices are not cached. */
 uint32_t pmu_cache_access(CPUX86State *env, target_ulong addr, bool store)
 {
     X86PMUState *pmu = env->pmu;
     void *host = tlb_vaddr_to_host(env, addr, MMU_DATA_LOAD,
                                    cpu_mmu_index(env, false));
-    /* A line has one place in host memory, whatever maps it in the guest. */
+    /* Aliases in the guest share one line: use the host address. */
     uint64_t line = (uintptr_t)host >> LINE_SHIFT;
     uint32_t events;
 

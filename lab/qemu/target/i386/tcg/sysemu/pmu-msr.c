@@ -20,7 +20,7 @@
 #define MSR_LEGACY_CTR(n)           (0xc0010004 + (n))
 #define MSR_PERF_CTL(n)             (0xc0010200 + 2 * (n))
 
-/* The counter whose control (*ctl) or count register @msr is, or -1. */
+/* Map @msr to the number of a counter and control or count, or to -1. */
 static int counter_of_msr(uint32_t msr, bool *ctl)
 {
     if (msr >= MSR_PERF_CTL(0) && msr < MSR_PERF_CTL(COUNTERS)) {

@@ -9,22 +9,26 @@
  * global control and status (PerfMonV2), a stack of 16 branch records
  * (LbrExtV2), and freezing on an interrupt (LbrAndPmcFreeze).
  *
- * With -icount, time is the number of instructions executed, and so are the
- * cycles.  A counter is brought up to date ("synced") at the few points where
- * what it counts may change: access to it, a change of CPL, a switch between
- * host and guest, and the end of a run of the vCPU.  Between those points
- * counting costs nothing.  Overflow costs nothing either: the budget of
- * instructions with which the vCPU runs is cut down to the distance of the
- * nearest overflow, so that the run ends right there, without skid.
+ * With -icount, the time and the cycles are the number of instructions
+ * executed.  pmu_sync() adds the instructions since the last sync to the
+ * active counters.  A sync is needed before the set of active counters can
+ * change: on access to a register, on a change of CPL, on a switch between
+ * host and guest, and at the end of a run of the vCPU.  Between two syncs,
+ * counting costs nothing.
  *
- * Without -icount, translated code counts its instructions one by one, but
- * only while a counter needs it, and an overflow is noticed at the end of the
- * translation block.
+ * Overflow costs nothing either.  A vCPU runs with a budget of instructions.
+ * The PMU cuts the budget down to the distance of the nearest overflow: the
+ * run ends at the overflow, without skid.
  *
- * Branches and accesses to memory are counted by helpers which translated code
- * calls only while hflags says that a counter or the LBR wants it; TLB fills
- * where they occur.
- * See docs/system/i386/pmu.rst for what is counted and what is a model.
+ * Without -icount, translated code counts its instructions one by one while a
+ * counter is active.  An overflow is noticed at the end of the translation
+ * block.
+ *
+ * Helpers count branches and accesses to memory.  Translated code calls a
+ * helper only if hflags says that a counter or the LBR wants the event.  TLB
+ * fills are counted in x86_cpu_tlb_fill().
+ *
+ * docs/system/i386/pmu.rst lists the events, exact ones and models.
  */
 
 #include "qemu/osdep.h"
@@ -70,8 +74,8 @@ static int64_t budget_left(CPUState *cs)
 /*
  * The number of instructions since the last sync.
  *
- * The budget grows again when a fault takes back an instruction that a sync
- * has seen already: then this is 0 until the debt is paid.
+ * A fault takes back its instruction, and the budget grows again.  If a sync
+ * has counted the instruction already, return 0 until the debt is paid.
  */
 static uint64_t take_cycles(CPUX86State *env)
 {
@@ -93,7 +97,7 @@ static uint64_t take_cycles(CPUX86State *env)
     return n;
 }
 
-/* Of @cycles, the number in which an instruction completed. */
+/* The number of @cycles that completed an instruction. */
 static uint64_t take_retired(CPUX86State *env, uint64_t cycles)
 {
     X86PMUState *pmu = env->pmu;
@@ -105,7 +109,7 @@ static uint64_t take_retired(CPUX86State *env, uint64_t cycles)
     return cycles - n;
 }
 
-/* End the vCPU's run @dist instructions from here, if not before. */
+/* End the vCPU's run after @dist instructions at the latest. */
 static void limit_run(CPUX86State *env, uint64_t dist)
 {
     CPUState *cs = env_cpu(env);
@@ -120,7 +124,7 @@ static void limit_run(CPUX86State *env, uint64_t dist)
     if (excess <= 0) {
         return;
     }
-    /* All three move together: what was executed is their difference. */
+    /* Move all three: their difference is the number executed so far. */
     from_extra = MIN(excess, cs->icount_extra);
     cs->icount_extra -= from_extra;
     cpu_neg(cs)->icount_decr.u16.low -= excess - from_extra;
@@ -148,8 +152,8 @@ static void overflow(CPUX86State *env, int i)
         pmu->frozen = true;
     }
     /*
-     * The APIC may be touched only between translation blocks: have the run
-     * end with this one, and leave the rest to x86_pmu_exec_exit().
+     * The APIC must not be touched within a translation block.  End the run
+     * after the current block: x86_pmu_exec_exit() raises the interrupt.
      */
     pmu->pmi_pending = true;
     cpu_exit(env_cpu(env));
@@ -189,7 +193,7 @@ static void happen(CPUX86State *env, uint32_t active, uint32_t events)
     }
 }
 
-/* A load that no store to the same place has followed in its instruction. */
+/* Count a pending load: no store to the same address has followed. */
 static void settle_load(CPUX86State *env)
 {
     X86PMUState *pmu = env->pmu;
@@ -228,7 +232,7 @@ void pmu_sync(CPUX86State *env)
     }
 }
 
-/* Have the run end where the first of the active counters overflows. */
+/* End the run where the first of the active counters overflows. */
 static void schedule_overflow(CPUX86State *env)
 {
     X86PMUState *pmu = env->pmu;
@@ -270,7 +274,7 @@ static void enter_mode(CPUX86State *env)
     schedule_overflow(env);
 }
 
-/* A register has changed: compute again what follows from them. */
+/* A register has changed: compute the derived state again. */
 void pmu_update_config(CPUX86State *env)
 {
     X86PMUState *pmu = env->pmu;
@@ -339,7 +343,7 @@ void x86_pmu_exec_exit(CPUX86State *env)
     }
 }
 
-/* Without -icount, at the start of a translation block. */
+/* Called at the start of a translation block, without -icount. */
 void helper_pmu_check_overflow(CPUX86State *env)
 {
     if (env->pmu && env->pmu_insns >= env->pmu->deadline) {
@@ -370,7 +374,7 @@ static void branch(CPUX86State *env, target_ulong from, target_ulong to,
     if (pmu->lbr_on || (pmu->wanted_in[mode] & HAPPENED_ANY_MISPREDICT)) {
         mispredicted = pmu_predict(pmu, from, to, type, len);
     }
-    /* Before counting: a counter that overflows may freeze the stack. */
+    /* Record first: an overflow in happen() may freeze the stack. */
     if (pmu->lbr_on && pmu_lbr_selected(env, type)) {
         pmu_lbr_record(pmu, from, to, mispredicted != 0);
     }
@@ -386,7 +390,7 @@ void helper_pmu_branch(CPUX86State *env, target_ulong from, target_ulong to,
     }
 }
 
-/* A far branch counts in the mode in which it began. */
+/* A far branch counts in @mode, the mode of its instruction. */
 void helper_pmu_far_branch(CPUX86State *env, target_ulong from, uint32_t mode)
 {
     if (env->pmu) {
@@ -475,7 +479,7 @@ void x86_pmu_reset(CPUX86State *env)
     X86PMUState *pmu = env->pmu;
 
     memset(pmu, 0, sizeof(*pmu));
-    /* As firmware leaves it: software that knows no PerfMonV2 can count. */
+    /* Firmware enables all counters, for software without PerfMonV2. */
     pmu->global_ctl = ALL_COUNTERS;
     if (icount_enabled()) {
         pmu->left = budget_left(env_cpu(env));
@@ -531,7 +535,7 @@ static bool pmu_needed(void *opaque)
     return x86_pmu_present(&cpu->env);
 }
 
-/* Registers and EFER are there by now: this is a subsection of the CPU. */
+/* A subsection of the CPU: its registers and EFER are loaded by now. */
 static int pmu_cpu_post_load(void *opaque, int version_id)
 {
     X86CPU *cpu = opaque;
