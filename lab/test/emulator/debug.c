@@ -9,6 +9,7 @@
  * - #VMEXIT leaves DR7 disabled in the host, and the guest's in the VMCB
  * - an instruction that exits does not complete its data breakpoint
  * - DR7 with reserved bits makes VMRUN fail
+ * - breakpoints survive save and restore
  * - the same with DR0 to DR3 and DR7 changed at random by host and guest
  */
 #include "test.h"
@@ -280,6 +281,33 @@ static void reserved_bits(void)
 	CHECK_EQ((u32)vmcb.exit_code, EXIT_INVALID);
 }
 
+/* --- save and restore ------------------------------------------------------------------ */
+
+static void migration(void)
+{
+	u64 addr[SLOTS] = { target_of(0), (u64)&watched[1] };
+	u64 dr7 = exec_0 | DR7_ENABLE(1) | DR7_TYPE(1, WRITE) | DR7_LEN(1, LEN_8);
+
+	trap_fns[EXCP_DB] = count_hit;
+	write_dr(0, addr[0]);
+	write_dr(1, addr[1]);
+	write_dr(7, dr7);
+	wait_for_migration();
+	CHECK_EQ(read_dr(7), dr7);
+	probe();
+	check_hits(dr7, addr);
+
+	/* each slot changes its kind */
+	dr7 = write_0 | DR7_ENABLE(1) | DR7_TYPE(1, EXEC);
+	addr[0] = (u64)&watched[0];
+	addr[1] = target_of(1);
+	write_dr(0, addr[0]);
+	write_dr(1, addr[1]);
+	write_dr(7, dr7);
+	probe();
+	check_hits(dr7, addr);
+}
+
 /* --- random orders ------------------------------------------------------------------- */
 
 static u64 random_dr7(void)
@@ -360,6 +388,7 @@ const struct test debug_tests[] = {
 	{ "debug_change_of_kind", change_of_kind, "stock" },
 	{ "debug_exit_drops_hit", exit_drops_hit, "stock" },
 	{ "debug_reserved_bits", reserved_bits, "stock" },
+	{ "debug_migration", migration, "migrate" },
 	{ "debug_random_orders", random_orders, "stock" },
 	{ },
 };

@@ -224,6 +224,20 @@ void start_cpu1(void (*fn)(void))
 	APIC(APIC_ICR) = 0x4608;		/* start-up, page 8 */
 }
 
+/* --- save and restore ---------------------------------------------------------- */
+
+#define COM1_LSR	0x3fd
+
+void wait_for_migration(void)
+{
+	u8 status;
+
+	print("ready\n");
+	do {
+		asm volatile("inb %1, %0" : "=a"(status) : "Nd"((u16)COM1_LSR));
+	} while (!(status & 1));
+}
+
 /* --- SVM --------------------------------------------------------------------- */
 
 struct vmcb vmcb;

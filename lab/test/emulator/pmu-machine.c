@@ -157,19 +157,6 @@ static void no_icount(void)
 	CHECK(n > 19000 && n < 20000);
 }
 
-/* The first machine spins until the save; the second machine has input. */
-#define COM1_LSR	0x3fd
-
-static void wait_for_migration(void)
-{
-	u8 status;
-
-	print("ready\n");
-	do {
-		asm volatile("inb %1, %0" : "=a"(status) : "Nd"((u16)COM1_LSR));
-	} while (!(status & 1));
-}
-
 static void migration(void)
 {
 	int i;

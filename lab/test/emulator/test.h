@@ -128,6 +128,12 @@ void run_user(void (*fn)(void));
 /* start the second CPU at FN */
 void start_cpu1(void (*fn)(void));
 
+/*
+ * Save this machine and go on in a second machine; for "migrate" only.  The
+ * first machine spins until the save, the second machine has serial input.
+ */
+void wait_for_migration(void);
+
 /* --- local APIC ------------------------------------------------------------ */
 
 #define APIC(reg)	(*(volatile u32 *)(0xfee00000ul + (reg)))
