@@ -120,6 +120,30 @@ kernel_dir()
 	echo "$BUILD/linux/build-${1:-lab}"
 }
 
+# inputs [GREP_OPTION...]: the inputs of a build: Linux, our changes to it as far as grep
+# selects their paths, and the compiler
+inputs()
+{
+	local state=$BUILD/linux/.guestperf
+
+	compiler
+	"${CC:-gcc}" --version
+	cat "$state/source"
+	sort "$state/patched" "$state/overlay" | grep "${@:-}" |
+		(cd "$BUILD/linux" && xargs -r sha256sum)
+}
+
+# unchanged STAMP FILE...: standard input equals STAMP, and the FILEs are there. A moved
+# or copied repository is not built anew, although tools/ has absolute paths in its builds.
+unchanged()
+{
+	local stamp=$1 f
+
+	shift
+	for f; do [ -e "$f" ] || return; done
+	cmp -s - "$stamp"
+}
+
 # linux_version TREE: such as 6.12.8, or nothing
 linux_version()
 {

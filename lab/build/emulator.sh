@@ -182,7 +182,7 @@ new_files()
 	(cd lab/qemu && find . -mindepth 2 -type f ! -name '.*' ! -name '*~' -printf '%P\n' | sort)
 }
 
-build()
+build_emulator()
 {
 	local stamp
 
@@ -312,7 +312,7 @@ else
 	version="QEMU $(cat "$out/src/VERSION")"
 	apply_patches "$out/src" "$version" patches/qemu/*.patch
 	new_files | link_overlay "$out/src" "$version" lab/qemu
-	build
+	build_emulator
 	install_to "$out"
 	if mkdir -p "$cache" 2> /dev/null && has_space 1 "$cache"; then
 		install_to "$cache"

@@ -130,8 +130,16 @@ if [ -n "${LAB_KERNEL:-}" ]; then
 	other_kernel_image
 	exit
 fi
-say TESTS "$kselftest"
-logged "$BUILD/kselftest.log" "building the self-tests" build_selftests
+# the self-tests are not built again from the same inputs
+stamp=$BUILD/kselftest.built-from
+inputs=$(inputs .
+	 cat lab/build/image.sh)
+if ! unchanged "$stamp" "$kselftest/run_kselftest.sh" <<< "$inputs"; then
+	rm -f "$stamp"
+	say TESTS "$kselftest"
+	logged "$BUILD/kselftest.log" "building the self-tests" build_selftests
+	echo "$inputs" > "$stamp"
+fi
 logged "$BUILD/workloads.log" "building the workloads" \
 	make -C lab/vm/workloads O="$(realpath -m "$BUILD/workloads")"
 say IMAGE "$BUILD/guest.cpio"

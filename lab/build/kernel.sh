@@ -88,6 +88,16 @@ if [ ! -e "$dir/.config" ] ||
 	{ echo "${CONFIG:-lab}"; cat "${fragments[@]}"; } > "$id"
 fi
 
+# the lab's kernels are not built again from the same inputs
+stamp=
+if [ -z "${CONFIG:-}" ] && [ $# = 0 ]; then
+	stamp=$dir/built-from
+	inputs=$(inputs -vE '^(tools/(perf|testing)|Documentation)/'
+		 cat lab/build/kernel.sh "${fragments[@]}")
+	! unchanged "$stamp" "$dir/arch/x86/boot/bzImage" <<< "$inputs" || exit 0
+	rm -f "$stamp"
+fi
+
 for fragment in "${fragments[@]}"; do
 	survived "$fragment"
 done
@@ -96,3 +106,4 @@ logged "$dir/build.log" "building the kernel" kmake "${targets[@]}"
 for fragment in "${fragments[@]}"; do
 	survived "$fragment"
 done
+[ -z "$stamp" ] || echo "$inputs" > "$stamp"

@@ -20,7 +20,16 @@ features=(NO_LIBPYTHON=1 NO_LIBPERL=1 NO_JVMTI=1 BUILD_BPF_SKEL=0 NO_LIBBABELTRA
 	  NO_LIBDEBUGINFOD=1 NO_LIBLLVM=1 NO_LIBPFM4=1 NO_SHELLCHECK=1
 	  PYTHON=/usr/bin/python3 PYTHON_CONFIG=true)
 
+# perf is not built again from the same inputs
+stamp=$dir/built-from
+inputs=$(inputs -E '^tools/(perf|lib|include|arch|build|scripts)/'
+	 cat lab/build/perf.sh)
+if [ "${targets[*]}" = all ] && unchanged "$stamp" "$dir/perf" <<< "$inputs"; then
+	exit
+fi
+rm -f "$stamp"
 say PERF "$dir/perf"
 logged "$dir/build.log" "building perf" \
 	submake -C "$BUILD/linux/tools/perf" O="$(realpath "$dir")" \
 	prefix=/opt/guestperf "${features[@]}" "${targets[@]}"
+[ "${targets[*]}" != all ] || echo "$inputs" > "$stamp"

@@ -46,7 +46,9 @@ emulator()
 	local name=$1 output=$2
 
 	shift 2
-	setpriv --pdeathsig KILL timeout -k 5 $WALL_LIMIT "$qemu" \
+	# freed memory is overwritten, so that a use of it shows
+	GLIBC_TUNABLES=glibc.malloc.tcache_count=0 MALLOC_PERTURB_=65 \
+		setpriv --pdeathsig KILL timeout -k 5 $WALL_LIMIT "$qemu" \
 		-nodefaults -no-user-config -display none -M pc -accel tcg -m 64 \
 		-kernel "$out/tests.elf" -append "$name" -debugcon "file:$output" \
 		-device isa-debug-exit,iobase=0xf4,iosize=4 \
