@@ -60,13 +60,13 @@
 #define LOOPS		10000
 #define PERIOD		5000
 
-/* What the code between the two hypercalls of guest_count() does. */
+/* What the code between the two hypercalls of pv_pmu_guest_count() does. */
 #define INSTRUCTIONS(loops)	(2 * (loops) + 3)
 #define BRANCHES(loops)		(loops)
 
 /* One for each vCPU, in its GS segment. */
-struct mailbox {
-	struct mailbox *self;
+struct pv_pmu_mailbox {
+	struct pv_pmu_mailbox *self;
 	uint64_t (*fn)(uint64_t a, uint64_t b);
 	uint64_t a, b;
 	struct kvm_pv_pmu_area *area;
@@ -76,15 +76,15 @@ struct mailbox {
 	uint64_t overflows[NR_SLOTS];
 };
 
-static struct mailbox mailboxes[NR_VCPUS];
+static struct pv_pmu_mailbox pv_pmu_mailboxes[NR_VCPUS];
 
-static bool counts_are_exact;
+static bool pv_pmu_counts_are_exact;
 
 /* ---- the guest */
 
-static struct mailbox *guest_mailbox(void)
+static struct pv_pmu_mailbox *pv_pmu_guest_mailbox(void)
 {
-	struct mailbox *m;
+	struct pv_pmu_mailbox *m;
 
 	asm volatile("mov %%gs:0, %0" : "=r"(m));
 	return m;
@@ -92,7 +92,7 @@ static struct mailbox *guest_mailbox(void)
 
 static void guest_main(void)
 {
-	struct mailbox *m = guest_mailbox();
+	struct pv_pmu_mailbox *m = pv_pmu_guest_mailbox();
 
 	for (;;)
 		GUEST_SYNC1(m->fn(m->a, m->b));
@@ -100,7 +100,7 @@ static void guest_main(void)
 
 static void guest_nmi(struct ex_regs *regs)
 {
-	struct mailbox *m = guest_mailbox();
+	struct pv_pmu_mailbox *m = pv_pmu_guest_mailbox();
 	uint64_t bits;
 	int i;
 
@@ -114,7 +114,6 @@ static void guest_nmi(struct ex_regs *regs)
 		m->overflows[i] += bits >> i & 1;
 }
 
-/* Returns the vector of the fault, if there is one. */
 static uint64_t guest_wrmsr(uint64_t val, uint64_t unused)
 {
 	return wrmsr_safe(MSR_KVM_PV_PMU, val);
@@ -158,7 +157,7 @@ static uint64_t guest_read(uint64_t address, uint64_t unused)
 	"mov $" XSTR(KVM_PV_PMU_OP_SYNC) ", %%ebx\n\t"
 
 /* Commit, run a number of instructions and branches that is known, and sync. */
-static uint64_t guest_count(uint64_t mask, uint64_t loops)
+static uint64_t pv_pmu_guest_count(uint64_t mask, uint64_t loops)
 {
 	uint64_t op = KVM_PV_PMU_OP_COMMIT, ret = KVM_HC_PV_PMU;
 
@@ -198,41 +197,41 @@ static uint64_t read_number(const char *path)
 }
 
 /* Warnings and oopses of the host since its boot. */
-static uint64_t host_faults(void)
+static uint64_t pv_pmu_host_faults(void)
 {
 	return read_number("/sys/kernel/warn_count") +
 	       read_number("/sys/kernel/oops_count");
 }
 
-static struct mailbox *mailbox(struct kvm_vcpu *vcpu)
+static struct pv_pmu_mailbox *pv_pmu_mailbox(struct kvm_vcpu *vcpu)
 {
-	struct mailbox *all = addr_gva2hva(vcpu->vm, (vm_vaddr_t)mailboxes);
+	struct pv_pmu_mailbox *all = addr_gva2hva(vcpu->vm, (vm_vaddr_t)pv_pmu_mailboxes);
 
 	return &all[vcpu->id];
 }
 
-static uint64_t area_gpa(struct kvm_vcpu *vcpu, int nr)
+static uint64_t pv_pmu_area_gpa(struct kvm_vcpu *vcpu, int nr)
 {
 	return AREA_GPA + (2 * vcpu->id + nr) * PAGE_SIZE;
 }
 
 static struct kvm_pv_pmu_area *other_area(struct kvm_vcpu *vcpu)
 {
-	return addr_gpa2hva(vcpu->vm, area_gpa(vcpu, 1));
+	return addr_gpa2hva(vcpu->vm, pv_pmu_area_gpa(vcpu, 1));
 }
 
-static struct kvm_pv_pmu_area *vcpu_area(struct kvm_vcpu *vcpu)
+static struct kvm_pv_pmu_area *pv_pmu_area(struct kvm_vcpu *vcpu)
 {
-	return addr_gpa2hva(vcpu->vm, area_gpa(vcpu, 0));
+	return addr_gpa2hva(vcpu->vm, pv_pmu_area_gpa(vcpu, 0));
 }
 
-static struct kvm_pv_pmu_report *report(struct kvm_vcpu *vcpu, int slot)
+static struct kvm_pv_pmu_report *pv_pmu_report(struct kvm_vcpu *vcpu, int slot)
 {
-	return &vcpu_area(vcpu)->slots[slot].report;
+	return &pv_pmu_area(vcpu)->slots[slot].report;
 }
 
 /* What the area's memory is like: gone without a size. */
-static void set_area_slot(struct kvm_vm *vm, uint32_t flags, uint64_t size)
+static void pv_pmu_set_memslot(struct kvm_vm *vm, uint32_t flags, uint64_t size)
 {
 	vm_set_user_memory_region(vm, AREA_SLOT, flags, AREA_GPA, size,
 				  memslot2region(vm, AREA_SLOT)->host_mem);
@@ -259,18 +258,18 @@ static void vm_init(struct kvm_vm *vm)
 
 static void vcpu_init(struct kvm_vcpu *vcpu)
 {
-	struct mailbox *m = mailbox(vcpu);
+	struct pv_pmu_mailbox *m = pv_pmu_mailbox(vcpu);
 	struct kvm_sregs sregs;
 
-	m->self = &mailboxes[vcpu->id];
-	m->area = (void *)area_gpa(vcpu, 0);
+	m->self = &pv_pmu_mailboxes[vcpu->id];
+	m->area = (void *)pv_pmu_area_gpa(vcpu, 0);
 	m->look = true;
 	vcpu_sregs_get(vcpu, &sregs);
 	sregs.gs.base = (uint64_t)m->self;
 	vcpu_sregs_set(vcpu, &sregs);
 }
 
-static struct kvm_vm *vm_new(struct kvm_vcpu *vcpus[NR_VCPUS])
+static struct kvm_vm *pv_pmu_vm_create(struct kvm_vcpu *vcpus[NR_VCPUS])
 {
 	struct kvm_vm *vm = vm_create_with_vcpus(NR_VCPUS, guest_main, vcpus);
 	int i;
@@ -283,22 +282,22 @@ static struct kvm_vm *vm_new(struct kvm_vcpu *vcpus[NR_VCPUS])
 
 FIXTURE_SETUP(pv_pmu)
 {
-	self->faults = host_faults();
-	self->vm = vm_new(self->vcpus);
+	self->faults = pv_pmu_host_faults();
+	self->vm = pv_pmu_vm_create(self->vcpus);
 	self->vcpu = self->vcpus[0];
 }
 
 FIXTURE_TEARDOWN(pv_pmu)
 {
 	kvm_vm_free(self->vm);
-	TEST_ASSERT(host_faults() == self->faults, "the host has found a fault in itself");
+	TEST_ASSERT(pv_pmu_host_faults() == self->faults, "the host has found a fault in itself");
 }
 
 /* Have the guest call a function. */
-static uint64_t call(struct kvm_vcpu *vcpu, uint64_t (*fn)(uint64_t a, uint64_t b),
-		     uint64_t a, uint64_t b)
+static uint64_t pv_pmu_call(struct kvm_vcpu *vcpu, uint64_t (*fn)(uint64_t a, uint64_t b),
+			    uint64_t a, uint64_t b)
 {
-	struct mailbox *m = mailbox(vcpu);
+	struct pv_pmu_mailbox *m = pv_pmu_mailbox(vcpu);
 	struct ucall uc;
 
 	m->fn = fn;
@@ -333,7 +332,7 @@ static void open_to_user(struct kvm_vm *vm, uint64_t table, int level)
 	}
 }
 
-static void set_user_mode(struct kvm_vcpu *vcpu, bool user)
+static void pv_pmu_set_user_mode(struct kvm_vcpu *vcpu, bool user)
 {
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;
@@ -352,15 +351,32 @@ static void set_user_mode(struct kvm_vcpu *vcpu, bool user)
 	vcpu_regs_set(vcpu, &regs);
 }
 
-static void enable(struct kvm_vcpu *vcpu)
+/* Returns the vector of the fault, if there is one. */
+static uint64_t pv_pmu_wrmsr(struct kvm_vcpu *vcpu, uint64_t val)
 {
-	vcpu_area(vcpu)->header.cookie = COOKIE;
-	TEST_ASSERT_EQ(call(vcpu, guest_wrmsr, area_gpa(vcpu, 0) | KVM_PV_PMU_ENABLED, 0), 0);
+	return pv_pmu_call(vcpu, guest_wrmsr, val, 0);
 }
 
-static void request(struct kvm_vcpu *vcpu, int slot, const struct kvm_pv_pmu_request *request)
+static uint64_t pv_pmu_rdmsr(struct kvm_vcpu *vcpu)
 {
-	vcpu_area(vcpu)->slots[slot].request = *request;
+	return pv_pmu_call(vcpu, guest_rdmsr, 0, 0);
+}
+
+static void pv_pmu_spin(struct kvm_vcpu *vcpu, uint64_t loops)
+{
+	pv_pmu_call(vcpu, guest_spin, loops, 0);
+}
+
+static void pv_pmu_enable(struct kvm_vcpu *vcpu)
+{
+	pv_pmu_area(vcpu)->header.cookie = COOKIE;
+	TEST_ASSERT_EQ(pv_pmu_wrmsr(vcpu, pv_pmu_area_gpa(vcpu, 0) | KVM_PV_PMU_ENABLED), 0);
+}
+
+static void pv_pmu_request(struct kvm_vcpu *vcpu, int slot,
+			   const struct kvm_pv_pmu_request *request)
+{
+	pv_pmu_area(vcpu)->slots[slot].request = *request;
 }
 
 #define REQUEST(...) (&(struct kvm_pv_pmu_request) { __VA_ARGS__ })
@@ -375,37 +391,37 @@ static void request(struct kvm_vcpu *vcpu, int slot, const struct kvm_pv_pmu_req
 		.flags = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN | KVM_PV_PMU_SAMPLE,	\
 		.sample_period = period)
 
-static long hypercall(struct kvm_vcpu *vcpu, uint64_t op, uint64_t mask)
+static long pv_pmu_hypercall(struct kvm_vcpu *vcpu, uint64_t op, uint64_t mask)
 {
-	return call(vcpu, guest_hypercall, op, mask);
+	return pv_pmu_call(vcpu, guest_hypercall, op, mask);
 }
 
-static void commit(struct kvm_vcpu *vcpu, uint64_t mask)
+static void pv_pmu_commit(struct kvm_vcpu *vcpu, uint64_t mask)
 {
-	TEST_ASSERT_EQ(hypercall(vcpu, KVM_PV_PMU_OP_COMMIT, mask), 0);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(vcpu, KVM_PV_PMU_OP_COMMIT, mask), 0);
 }
 
-static void sync_slots(struct kvm_vcpu *vcpu, uint64_t mask)
+static void pv_pmu_sync(struct kvm_vcpu *vcpu, uint64_t mask)
 {
-	TEST_ASSERT_EQ(hypercall(vcpu, KVM_PV_PMU_OP_SYNC, mask), 0);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(vcpu, KVM_PV_PMU_OP_SYNC, mask), 0);
 }
 
 /* Commit, run a loop, sync. */
-static void count(struct kvm_vcpu *vcpu, uint64_t mask, uint64_t loops)
+static void pv_pmu_count(struct kvm_vcpu *vcpu, uint64_t mask, uint64_t loops)
 {
-	TEST_ASSERT_EQ(call(vcpu, guest_count, mask, loops), 0);
+	TEST_ASSERT_EQ(pv_pmu_call(vcpu, pv_pmu_guest_count, mask, loops), 0);
 }
 
 /* Have an event not run any more, so that its count stays. */
-static void stop(struct kvm_vcpu *vcpu, int slot)
+static void pv_pmu_stop(struct kvm_vcpu *vcpu, int slot)
 {
-	vcpu_area(vcpu)->slots[slot].request.flags &= ~KVM_PV_PMU_RUN;
-	commit(vcpu, BIT(slot));
+	pv_pmu_area(vcpu)->slots[slot].request.flags &= ~KVM_PV_PMU_RUN;
+	pv_pmu_commit(vcpu, BIT(slot));
 }
 
-static bool is_count(uint64_t n, uint64_t expected)
+static bool pv_pmu_is_count(uint64_t n, uint64_t expected)
 {
-	if (counts_are_exact)
+	if (pv_pmu_counts_are_exact)
 		return n == expected;
 	return n >= expected && n <= expected + expected / 100 + 1000;
 }
@@ -413,21 +429,21 @@ static bool is_count(uint64_t n, uint64_t expected)
 #define ASSERT_COUNT(n, expected) do {						\
 	uint64_t __n = (n), __expected = (expected);				\
 										\
-	TEST_ASSERT(is_count(__n, __expected), #n " is %lu, not %lu",		\
+	TEST_ASSERT(pv_pmu_is_count(__n, __expected), #n " is %lu, not %lu",		\
 		    __n, __expected);						\
 } while (0)
 
 #define ASSERT_STATUS(vcpu, slot, expected) do {				\
 	int __slot = (slot), __expected = (expected);				\
-	int __status = report(vcpu, __slot)->status;				\
+	int __status = pv_pmu_report(vcpu, __slot)->status;				\
 										\
 	TEST_ASSERT(__status == __expected,					\
 		    "the status of slot %d is %d, not %d",			\
 		    __slot, __status, __expected);				\
 } while (0)
 
-static void assert_untouched(const struct kvm_pv_pmu_area *area,
-			     const struct kvm_pv_pmu_area *copy)
+static void pv_pmu_assert_untouched(const struct kvm_pv_pmu_area *area,
+				    const struct kvm_pv_pmu_area *copy)
 {
 	const uint64_t *a = (const uint64_t *)area, *b = (const uint64_t *)copy;
 	size_t i;
@@ -437,15 +453,15 @@ static void assert_untouched(const struct kvm_pv_pmu_area *area,
 			    a[i], b[i], i * sizeof(*a));
 }
 
-static void assert_no_report(struct kvm_vcpu *vcpu, int slot)
+static void pv_pmu_assert_no_report(struct kvm_vcpu *vcpu, int slot)
 {
-	struct kvm_pv_pmu_report r = *report(vcpu, slot), zero = {};
+	struct kvm_pv_pmu_report r = *pv_pmu_report(vcpu, slot), zero = {};
 
 	r.seq = 0;
 	TEST_ASSERT(!memcmp(&r, &zero, sizeof(r)), "slot %d has a report", slot);
 }
 
-static uint64_t vcpu_stat(struct kvm_vcpu *vcpu, const char *name)
+static uint64_t pv_pmu_stat(struct kvm_vcpu *vcpu, const char *name)
 {
 	int fd = vcpu_get_stats_fd(vcpu);
 	struct kvm_stats_header header;
@@ -467,12 +483,12 @@ static uint64_t vcpu_stat(struct kvm_vcpu *vcpu, const char *name)
 	return val;
 }
 
-static uint64_t live_events(struct kvm_vcpu *vcpu)
+static uint64_t pv_pmu_live_events(struct kvm_vcpu *vcpu)
 {
-	return vcpu_stat(vcpu, "pv_pmu_events");
+	return pv_pmu_stat(vcpu, "pv_pmu_events");
 }
 
-static int event_open(struct perf_event_attr *attr, pid_t pid, int cpu)
+static int pv_pmu_host_event_open(struct perf_event_attr *attr, pid_t pid, int cpu)
 {
 	attr->size = sizeof(*attr);
 	attr->type = PERF_TYPE_HARDWARE;
@@ -484,12 +500,12 @@ static int event_open(struct perf_event_attr *attr, pid_t pid, int cpu)
 static uint64_t count_as_host(struct kvm_vcpu *vcpu, uint64_t loops)
 {
 	struct perf_event_attr attr = { .exclude_host = 1, .disabled = 1, .pinned = 1 };
-	int fd = event_open(&attr, 0, -1);
+	int fd = pv_pmu_host_event_open(&attr, 0, -1);
 	uint64_t n;
 
 	TEST_ASSERT(fd >= 0, __KVM_SYSCALL_ERROR("perf_event_open", fd));
 	ioctl(fd, PERF_EVENT_IOC_ENABLE, 0);
-	call(vcpu, guest_spin, loops, 0);
+	pv_pmu_spin(vcpu, loops);
 	ioctl(fd, PERF_EVENT_IOC_DISABLE, 0);
 	test_read(fd, &n, sizeof(n));
 	close(fd);
@@ -499,7 +515,7 @@ static uint64_t count_as_host(struct kvm_vcpu *vcpu, uint64_t loops)
 static bool host_counts_are_exact(void)
 {
 	struct kvm_vcpu *vcpus[NR_VCPUS];
-	struct kvm_vm *vm = vm_new(vcpus);
+	struct kvm_vm *vm = pv_pmu_vm_create(vcpus);
 	uint64_t few, many;
 
 	/* the first call has other instructions before and after it */
@@ -528,17 +544,17 @@ TEST_F(pv_pmu, discovery)
 	TEST_ASSERT(found, "KVM_GET_MSR_INDEX_LIST has no MSR_KVM_PV_PMU");
 
 	TEST_ASSERT_EQ(vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU), 0);
-	TEST_ASSERT_EQ(call(self->vcpu, guest_rdmsr, 0, 0), 0);
+	TEST_ASSERT_EQ(pv_pmu_rdmsr(self->vcpu), 0);
 }
 
 TEST_F(pv_pmu, header)
 {
-	struct kvm_pv_pmu_header *header = &vcpu_area(self->vcpu)->header;
-	uint64_t msr = area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED;
+	struct kvm_pv_pmu_header *header = &pv_pmu_area(self->vcpu)->header;
+	uint64_t msr = pv_pmu_area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED;
 	int i;
 
 	memset(header, 0xff, sizeof(*header));
-	enable(self->vcpu);
+	pv_pmu_enable(self->vcpu);
 	TEST_ASSERT_EQ(header->version, KVM_PV_PMU_VERSION);
 	TEST_ASSERT_EQ(header->nr_slots, KVM_PV_PMU_NR_SLOTS);
 	TEST_ASSERT_EQ(header->cookie, COOKIE);
@@ -549,31 +565,31 @@ TEST_F(pv_pmu, header)
 	TEST_ASSERT(header->features & KVM_PV_PMU_FEATURE_SAMPLE, "no sampling");
 	TEST_ASSERT(header->features & KVM_PV_PMU_FEATURE_FREQ, "no sampling by frequency");
 
-	TEST_ASSERT_EQ(call(self->vcpu, guest_rdmsr, 0, 0), msr);
+	TEST_ASSERT_EQ(pv_pmu_rdmsr(self->vcpu), msr);
 	TEST_ASSERT_EQ(vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU), msr);
 }
 
-static void assert_wrmsr_faults(struct kvm_vcpu *vcpu, uint64_t val)
+static void pv_pmu_assert_wrmsr_faults(struct kvm_vcpu *vcpu, uint64_t val)
 {
-	uint64_t vector = call(vcpu, guest_wrmsr, val, 0);
+	uint64_t vector = pv_pmu_wrmsr(vcpu, val);
 
 	TEST_ASSERT(vector == GP_VECTOR, "writing %#lx gives exception %#lx", val, vector);
 }
 
 TEST_F(pv_pmu, msr_reserved_bits)
 {
-	uint64_t gpa = area_gpa(self->vcpu, 0);
+	uint64_t gpa = pv_pmu_area_gpa(self->vcpu, 0);
 	int bit;
 
-	enable(self->vcpu);
+	pv_pmu_enable(self->vcpu);
 	for (bit = 1; bit < 12; bit++) {
-		assert_wrmsr_faults(self->vcpu, gpa | BIT(bit) | KVM_PV_PMU_ENABLED);
-		assert_wrmsr_faults(self->vcpu, gpa | BIT(bit));
+		pv_pmu_assert_wrmsr_faults(self->vcpu, gpa | BIT(bit) | KVM_PV_PMU_ENABLED);
+		pv_pmu_assert_wrmsr_faults(self->vcpu, gpa | BIT(bit));
 		TEST_ASSERT_EQ(_vcpu_set_msr(self->vcpu, MSR_KVM_PV_PMU, gpa | BIT(bit)), 0);
 	}
 	/* what faults changes nothing */
-	TEST_ASSERT_EQ(call(self->vcpu, guest_rdmsr, 0, 0), gpa | KVM_PV_PMU_ENABLED);
-	commit(self->vcpu, 0);
+	TEST_ASSERT_EQ(pv_pmu_rdmsr(self->vcpu), gpa | KVM_PV_PMU_ENABLED);
+	pv_pmu_commit(self->vcpu, 0);
 }
 
 TEST_F(pv_pmu, msr_no_memory)
@@ -585,14 +601,14 @@ TEST_F(pv_pmu, msr_no_memory)
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(addresses); i++)
-		assert_wrmsr_faults(self->vcpu, addresses[i] | KVM_PV_PMU_ENABLED);
+		pv_pmu_assert_wrmsr_faults(self->vcpu, addresses[i] | KVM_PV_PMU_ENABLED);
 
 	vm_userspace_mem_region_add(self->vm, VM_MEM_SRC_ANONYMOUS, READONLY_GPA,
 				    READONLY_SLOT, 1, KVM_MEM_READONLY);
 	cookie = addr_gpa2hva(self->vm, READONLY_GPA) +
 		 offsetof(struct kvm_pv_pmu_header, cookie);
 	*cookie = COOKIE;
-	assert_wrmsr_faults(self->vcpu, READONLY_GPA | KVM_PV_PMU_ENABLED);
+	pv_pmu_assert_wrmsr_faults(self->vcpu, READONLY_GPA | KVM_PV_PMU_ENABLED);
 	TEST_ASSERT_EQ(cookie[1], 0);
 }
 
@@ -600,8 +616,8 @@ TEST_F(pv_pmu, msr_no_cookie)
 {
 	struct kvm_pv_pmu_area copy = {};
 
-	assert_wrmsr_faults(self->vcpu, area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED);
-	assert_untouched(vcpu_area(self->vcpu), &copy);
+	pv_pmu_assert_wrmsr_faults(self->vcpu, pv_pmu_area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
 }
 
 /* ---- the hypercall */
@@ -610,64 +626,64 @@ TEST_F(pv_pmu, hypercall_bad_arguments)
 {
 	int bit;
 
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 0), -KVM_EFAULT);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 0), -KVM_EFAULT);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 0), -KVM_EFAULT);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 0), -KVM_EFAULT);
 
-	enable(self->vcpu);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, 2, 0), -KVM_EOPNOTSUPP);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, -1, 0), -KVM_EOPNOTSUPP);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, 1ull << 32, 0), -KVM_EOPNOTSUPP);
+	pv_pmu_enable(self->vcpu);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, 2, 0), -KVM_EOPNOTSUPP);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, -1, 0), -KVM_EOPNOTSUPP);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, 1ull << 32, 0), -KVM_EOPNOTSUPP);
 	for (bit = NR_SLOTS; bit < 64; bit++) {
-		TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, BIT_ULL(bit)),
+		TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, BIT_ULL(bit)),
 			       -KVM_EINVAL);
-		TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, BIT_ULL(bit)),
+		TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, BIT_ULL(bit)),
 			       -KVM_EINVAL);
 	}
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, ALL_SLOTS), 0);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, ALL_SLOTS), 0);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, ALL_SLOTS), 0);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, ALL_SLOTS), 0);
 }
 
 TEST_F(pv_pmu, hypercall_of_user)
 {
 	struct kvm_pv_pmu_area copy;
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	copy = *vcpu_area(self->vcpu);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	copy = *pv_pmu_area(self->vcpu);
 
-	set_user_mode(self->vcpu, true);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EPERM);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 1), -KVM_EPERM);
-	assert_untouched(vcpu_area(self->vcpu), &copy);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 0);
+	pv_pmu_set_user_mode(self->vcpu, true);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EPERM);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 1), -KVM_EPERM);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
 
-	set_user_mode(self->vcpu, false);
-	commit(self->vcpu, 1);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 1);
+	pv_pmu_set_user_mode(self->vcpu, false);
+	pv_pmu_commit(self->vcpu, 1);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
 }
 
 static void assert_absent(struct kvm_vcpu *vcpu)
 {
-	assert_wrmsr_faults(vcpu, 0);
-	assert_wrmsr_faults(vcpu, area_gpa(vcpu, 0) | KVM_PV_PMU_ENABLED);
-	TEST_ASSERT_EQ(call(vcpu, guest_rdmsr, 0, 0), GP_VECTOR);
-	TEST_ASSERT_EQ(hypercall(vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_ENOSYS);
-	TEST_ASSERT_EQ(hypercall(vcpu, KVM_PV_PMU_OP_SYNC, 1), -KVM_ENOSYS);
+	pv_pmu_assert_wrmsr_faults(vcpu, 0);
+	pv_pmu_assert_wrmsr_faults(vcpu, pv_pmu_area_gpa(vcpu, 0) | KVM_PV_PMU_ENABLED);
+	TEST_ASSERT_EQ(pv_pmu_rdmsr(vcpu), GP_VECTOR);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_ENOSYS);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(vcpu, KVM_PV_PMU_OP_SYNC, 1), -KVM_ENOSYS);
 }
 
 TEST_F(pv_pmu, feature_off)
 {
 	struct kvm_pv_pmu_area copy = { .header.cookie = COOKIE };
 
-	*vcpu_area(self->vcpu) = copy;
+	*pv_pmu_area(self->vcpu) = copy;
 	vcpu_clear_cpuid_feature(self->vcpu, X86_FEATURE_KVM_PV_PMU);
 	assert_absent(self->vcpu);
-	assert_untouched(vcpu_area(self->vcpu), &copy);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
 }
 
 TEST_F(pv_pmu, feature_off_enforced)
 {
-	vcpu_area(self->vcpu)->header.cookie = COOKIE;
+	pv_pmu_area(self->vcpu)->header.cookie = COOKIE;
 	vcpu_enable_cap(self->vcpu, KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1);
 	vcpu_clear_cpuid_feature(self->vcpu, X86_FEATURE_KVM_PV_PMU);
 	assert_absent(self->vcpu);
@@ -676,34 +692,34 @@ TEST_F(pv_pmu, feature_off_enforced)
 TEST_F(pv_pmu, feature_on_enforced)
 {
 	vcpu_enable_cap(self->vcpu, KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1);
-	enable(self->vcpu);
-	commit(self->vcpu, 0);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_commit(self->vcpu, 0);
 }
 
 /* ---- counting */
 
 TEST_F(pv_pmu, counts)
 {
-	struct kvm_pv_pmu_report *r = report(self->vcpu, 0);
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
 	uint32_t seq;
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	request(self->vcpu, 30, HARDWARE(BRANCH_INSTRUCTIONS));
-	count(self->vcpu, BIT(0) | BIT(30), LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 30, HARDWARE(BRANCH_INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0) | BIT(30), LOOPS);
 	ASSERT_STATUS(self->vcpu, 0, 0);
 	ASSERT_STATUS(self->vcpu, 30, 0);
 	ASSERT_COUNT(r->count, INSTRUCTIONS(LOOPS));
-	ASSERT_COUNT(report(self->vcpu, 30)->count, BRANCHES(LOOPS));
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 30)->count, BRANCHES(LOOPS));
 	TEST_ASSERT(r->time_running, "the event ran for no time");
 	TEST_ASSERT_EQ(r->time_running, r->time_enabled);
 	TEST_ASSERT_EQ(r->overflows | r->last_period | r->throttled, 0);
 	TEST_ASSERT_EQ(r->rdpmc_index, 0);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 2);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 2);
 
 	seq = r->seq;
 	TEST_ASSERT(!(seq & 1), "the sequence count of a finished report is odd");
-	sync_slots(self->vcpu, BIT(0));
+	pv_pmu_sync(self->vcpu, BIT(0));
 	TEST_ASSERT(!(r->seq & 1) && r->seq != seq, "the sequence count went from %u to %u",
 		    seq, r->seq);
 }
@@ -712,78 +728,78 @@ TEST_F(pv_pmu, reports_what_it_is_asked_for)
 {
 	uint64_t n;
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	request(self->vcpu, 1, HARDWARE(INSTRUCTIONS));
-	commit(self->vcpu, 3);
-	sync_slots(self->vcpu, BIT(1));
-	n = report(self->vcpu, 1)->count;
-	TEST_ASSERT_EQ(report(self->vcpu, 0)->count, 0);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS));
+	pv_pmu_commit(self->vcpu, 3);
+	pv_pmu_sync(self->vcpu, BIT(1));
+	n = pv_pmu_report(self->vcpu, 1)->count;
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 0)->count, 0);
 	TEST_ASSERT(n, "no count");
 
 	/* a commit reports all that run */
-	commit(self->vcpu, 0);
-	TEST_ASSERT(report(self->vcpu, 0)->count > n, "slot 0 is left behind");
-	TEST_ASSERT(report(self->vcpu, 1)->count > n, "slot 1 is left behind");
+	pv_pmu_commit(self->vcpu, 0);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->count > n, "slot 0 is left behind");
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 1)->count > n, "slot 1 is left behind");
 }
 
 TEST_F(pv_pmu, stops_and_goes_on)
 {
-	struct kvm_pv_pmu_report *r = report(self->vcpu, 0);
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
 	uint64_t n;
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS, .flags = KVM_PV_PMU_OPEN));
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS, .flags = KVM_PV_PMU_OPEN));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_STATUS(self->vcpu, 0, 0);
 	TEST_ASSERT_EQ(r->count, 0);
 	TEST_ASSERT_EQ(r->time_enabled, 0);
 
-	vcpu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_COUNT(r->count, INSTRUCTIONS(LOOPS));
 
-	stop(self->vcpu, 0);
+	pv_pmu_stop(self->vcpu, 0);
 	n = r->count;
-	call(self->vcpu, guest_spin, LOOPS, 0);
-	sync_slots(self->vcpu, BIT(0));
+	pv_pmu_spin(self->vcpu, LOOPS);
+	pv_pmu_sync(self->vcpu, BIT(0));
 	TEST_ASSERT_EQ(r->count, n);
 
-	vcpu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_COUNT(r->count, n + INSTRUCTIONS(LOOPS));
-	TEST_ASSERT_EQ(live_events(self->vcpu), 1);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
 }
 
 TEST_F(pv_pmu, closes)
 {
-	enable(self->vcpu);
-	request(self->vcpu, 3, HARDWARE(INSTRUCTIONS));
-	count(self->vcpu, BIT(3), LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 3, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(3), LOOPS);
 
 	/* what is not open need not be valid */
-	request(self->vcpu, 3, REQUEST(.type = -1, .flags = (uint32_t)~KVM_PV_PMU_OPEN,
-				       .reserved[2] = 1));
-	commit(self->vcpu, BIT(3));
-	assert_no_report(self->vcpu, 3);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 0);
+	pv_pmu_request(self->vcpu, 3, REQUEST(.type = -1, .flags = (uint32_t)~KVM_PV_PMU_OPEN,
+					      .reserved[2] = 1));
+	pv_pmu_commit(self->vcpu, BIT(3));
+	pv_pmu_assert_no_report(self->vcpu, 3);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
 
-	request(self->vcpu, 3, HARDWARE(INSTRUCTIONS));
-	count(self->vcpu, BIT(3), LOOPS);
-	ASSERT_COUNT(report(self->vcpu, 3)->count, INSTRUCTIONS(LOOPS));
+	pv_pmu_request(self->vcpu, 3, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(3), LOOPS);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 3)->count, INSTRUCTIONS(LOOPS));
 }
 
 TEST_F(pv_pmu, another_event_starts_at_zero)
 {
-	struct kvm_pv_pmu_report *r = report(self->vcpu, 0);
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	count(self->vcpu, BIT(0), LOOPS);
-	request(self->vcpu, 0, HARDWARE(BRANCH_INSTRUCTIONS));
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(BRANCH_INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_COUNT(r->count, BRANCHES(LOOPS));
-	TEST_ASSERT_EQ(live_events(self->vcpu), 1);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
 }
 
 TEST_F(pv_pmu, privilege_levels)
@@ -792,59 +808,60 @@ TEST_F(pv_pmu, privilege_levels)
 	const uint32_t kernel = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN | KVM_PV_PMU_EXCLUDE_USER;
 	uint64_t n[2];
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS, .flags = user));
-	request(self->vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = kernel));
-	request(self->vcpu, 2, HARDWARE(INSTRUCTIONS, .flags = user | kernel));
-	count(self->vcpu, 7, LOOPS);
-	TEST_ASSERT_EQ(report(self->vcpu, 0)->count, 0);
-	ASSERT_COUNT(report(self->vcpu, 1)->count, INSTRUCTIONS(LOOPS));
-	TEST_ASSERT_EQ(report(self->vcpu, 2)->count, 0);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS, .flags = user));
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = kernel));
+	pv_pmu_request(self->vcpu, 2, HARDWARE(INSTRUCTIONS, .flags = user | kernel));
+	pv_pmu_count(self->vcpu, 7, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 0)->count, 0);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 1)->count, INSTRUCTIONS(LOOPS));
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 2)->count, 0);
 
 	/* the same call twice, so that all but the loops cancels out */
-	set_user_mode(self->vcpu, true);
-	call(self->vcpu, guest_spin, LOOPS, 0);
-	set_user_mode(self->vcpu, false);
-	sync_slots(self->vcpu, 7);
-	n[0] = report(self->vcpu, 0)->count;
-	n[1] = report(self->vcpu, 1)->count;
-	set_user_mode(self->vcpu, true);
-	call(self->vcpu, guest_spin, 2 * LOOPS, 0);
-	set_user_mode(self->vcpu, false);
-	sync_slots(self->vcpu, 7);
-	ASSERT_COUNT(report(self->vcpu, 0)->count - 2 * n[0], 2 * LOOPS);
-	TEST_ASSERT(report(self->vcpu, 1)->count - n[1] < LOOPS,
+	pv_pmu_set_user_mode(self->vcpu, true);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	pv_pmu_set_user_mode(self->vcpu, false);
+	pv_pmu_sync(self->vcpu, 7);
+	n[0] = pv_pmu_report(self->vcpu, 0)->count;
+	n[1] = pv_pmu_report(self->vcpu, 1)->count;
+	pv_pmu_set_user_mode(self->vcpu, true);
+	pv_pmu_spin(self->vcpu, 2 * LOOPS);
+	pv_pmu_set_user_mode(self->vcpu, false);
+	pv_pmu_sync(self->vcpu, 7);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count - 2 * n[0], 2 * LOOPS);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 1)->count - n[1] < LOOPS,
 		    "the count of the kernel has the user's loops");
-	TEST_ASSERT_EQ(report(self->vcpu, 2)->count, 0);
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 2)->count, 0);
 }
 
 /* ---- what cannot be counted */
 
-static void assert_refused(struct kvm_vcpu *vcpu, const struct kvm_pv_pmu_request *bad, int status)
+static void pv_pmu_assert_refused(struct kvm_vcpu *vcpu,
+				  const struct kvm_pv_pmu_request *bad, int status)
 {
-	uint64_t n = report(vcpu, 0)->count;
+	uint64_t n = pv_pmu_report(vcpu, 0)->count;
 
 	/* beside one that is fine, and in place of one that was */
-	request(vcpu, 0, HARDWARE(INSTRUCTIONS));
-	request(vcpu, 1, HARDWARE(INSTRUCTIONS));
-	commit(vcpu, 3);
+	pv_pmu_request(vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(vcpu, 1, HARDWARE(INSTRUCTIONS));
+	pv_pmu_commit(vcpu, 3);
 	ASSERT_STATUS(vcpu, 1, 0);
-	TEST_ASSERT_EQ(live_events(vcpu), 2);
+	TEST_ASSERT_EQ(pv_pmu_live_events(vcpu), 2);
 
-	stop(vcpu, 0);
-	n = report(vcpu, 0)->count;
-	vcpu_area(vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
-	request(vcpu, 1, bad);
-	count(vcpu, 3, LOOPS);
-	TEST_ASSERT(report(vcpu, 1)->status == status,
+	pv_pmu_stop(vcpu, 0);
+	n = pv_pmu_report(vcpu, 0)->count;
+	pv_pmu_area(vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_request(vcpu, 1, bad);
+	pv_pmu_count(vcpu, 3, LOOPS);
+	TEST_ASSERT(pv_pmu_report(vcpu, 1)->status == status,
 		    "type %u, flags %#x, config %#llx, config1 %#llx, period %#llx: status %d, not %d",
 		    bad->type, bad->flags, bad->config, bad->config1, bad->sample_period,
-		    report(vcpu, 1)->status, status);
-	TEST_ASSERT_EQ(report(vcpu, 1)->count, 0);
-	TEST_ASSERT_EQ(report(vcpu, 1)->overflows, 0);
-	TEST_ASSERT_EQ(live_events(vcpu), 1);
+		    pv_pmu_report(vcpu, 1)->status, status);
+	TEST_ASSERT_EQ(pv_pmu_report(vcpu, 1)->count, 0);
+	TEST_ASSERT_EQ(pv_pmu_report(vcpu, 1)->overflows, 0);
+	TEST_ASSERT_EQ(pv_pmu_live_events(vcpu), 1);
 	ASSERT_STATUS(vcpu, 0, 0);
-	ASSERT_COUNT(report(vcpu, 0)->count, n + INSTRUCTIONS(LOOPS));
+	ASSERT_COUNT(pv_pmu_report(vcpu, 0)->count, n + INSTRUCTIONS(LOOPS));
 }
 
 TEST_F(pv_pmu, unknown_events)
@@ -855,9 +872,9 @@ TEST_F(pv_pmu, unknown_events)
 	};
 	int i;
 
-	enable(self->vcpu);
+	pv_pmu_enable(self->vcpu);
 	for (i = 0; i < ARRAY_SIZE(types); i++)
-		assert_refused(self->vcpu, HARDWARE(CPU_CYCLES, .type = types[i]), -ENOENT);
+		pv_pmu_assert_refused(self->vcpu, HARDWARE(CPU_CYCLES, .type = types[i]), -ENOENT);
 }
 
 /* Of the caches that perf knows, a CPU has events for some. */
@@ -868,19 +885,19 @@ TEST_F(pv_pmu, cache_events)
 	};
 	int fd, refused = 0;
 
-	enable(self->vcpu);
+	pv_pmu_enable(self->vcpu);
 	for (attr.config = 0; attr.config < PERF_COUNT_HW_CACHE_MAX; attr.config++) {
 		fd = syscall(__NR_perf_event_open, &attr, 0, -1, -1, 0);
 		if (fd >= 0) {
 			close(fd);
-			request(self->vcpu, 0, HARDWARE(CPU_CYCLES, .type = attr.type,
-							.config = attr.config));
-			commit(self->vcpu, BIT(0));
+			pv_pmu_request(self->vcpu, 0, HARDWARE(CPU_CYCLES, .type = attr.type,
+							       .config = attr.config));
+			pv_pmu_commit(self->vcpu, BIT(0));
 			ASSERT_STATUS(self->vcpu, 0, 0);
 		} else {
 			refused++;
-			assert_refused(self->vcpu, HARDWARE(CPU_CYCLES, .type = attr.type,
-							    .config = attr.config), -errno);
+			pv_pmu_assert_refused(self->vcpu, HARDWARE(CPU_CYCLES, .type = attr.type,
+								   .config = attr.config), -errno);
 		}
 	}
 	TEST_ASSERT(refused, "the CPU has an event for all reads of all caches");
@@ -912,9 +929,9 @@ TEST_F(pv_pmu, malformed_requests)
 	};
 	int i;
 
-	enable(self->vcpu);
+	pv_pmu_enable(self->vcpu);
 	for (i = 0; i < ARRAY_SIZE(bad); i++)
-		assert_refused(self->vcpu, &bad[i], -EINVAL);
+		pv_pmu_assert_refused(self->vcpu, &bad[i], -EINVAL);
 }
 
 /* Instructions, by number: Intel's and AMD's CPUs have the same one. */
@@ -931,18 +948,19 @@ TEST_F(pv_pmu, raw_events)
 	};
 	int i;
 
-	enable(self->vcpu);
-	if (!(vcpu_area(self->vcpu)->header.features & KVM_PV_PMU_FEATURE_RAW)) {
-		assert_refused(self->vcpu, RAW(.config = RAW_INSTRUCTIONS), -EOPNOTSUPP);
+	pv_pmu_enable(self->vcpu);
+	if (!(pv_pmu_area(self->vcpu)->header.features & KVM_PV_PMU_FEATURE_RAW)) {
+		pv_pmu_assert_refused(self->vcpu, RAW(.config = RAW_INSTRUCTIONS), -EOPNOTSUPP);
 		SKIP(return, "the host grants no raw events");
 	}
-	request(self->vcpu, 0, RAW(.config = RAW_INSTRUCTIONS));
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_request(self->vcpu, 0, RAW(.config = RAW_INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_STATUS(self->vcpu, 0, 0);
-	ASSERT_COUNT(report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
 
 	for (i = 0; i < ARRAY_SIZE(refused); i++)
-		assert_refused(self->vcpu, RAW(.config = RAW_INSTRUCTIONS | refused[i]), -EINVAL);
+		pv_pmu_assert_refused(self->vcpu, RAW(.config = RAW_INSTRUCTIONS | refused[i]),
+				      -EINVAL);
 }
 
 static void set_filter(struct kvm_vm *vm, uint32_t action, uint32_t n, uint64_t event)
@@ -957,31 +975,31 @@ static void set_filter(struct kvm_vm *vm, uint32_t action, uint32_t n, uint64_t 
 
 TEST_F(pv_pmu, event_filter)
 {
-	enable(self->vcpu);
+	pv_pmu_enable(self->vcpu);
 	set_filter(self->vm, KVM_PMU_EVENT_DENY, 1, RAW_INSTRUCTIONS);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	request(self->vcpu, 1, RAW(.config = RAW_INSTRUCTIONS));
-	request(self->vcpu, 2, HARDWARE(BRANCH_INSTRUCTIONS));
-	count(self->vcpu, 7, LOOPS);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 1, RAW(.config = RAW_INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 2, HARDWARE(BRANCH_INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, 7, LOOPS);
 	ASSERT_STATUS(self->vcpu, 0, -EOPNOTSUPP);
 	ASSERT_STATUS(self->vcpu, 1, -EOPNOTSUPP);
 	ASSERT_STATUS(self->vcpu, 2, 0);
-	TEST_ASSERT_EQ(report(self->vcpu, 0)->count, 0);
-	ASSERT_COUNT(report(self->vcpu, 2)->count, BRANCHES(LOOPS));
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 0)->count, 0);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 2)->count, BRANCHES(LOOPS));
 
 	/* another filter, another status, be it asked for again or not */
 	set_filter(self->vm, KVM_PMU_EVENT_ALLOW, 1, RAW_INSTRUCTIONS);
-	request(self->vcpu, 0, REQUEST());
-	commit(self->vcpu, BIT(0));
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	count(self->vcpu, BIT(0), LOOPS);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 7), 0);
+	pv_pmu_request(self->vcpu, 0, REQUEST());
+	pv_pmu_commit(self->vcpu, BIT(0));
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 7), 0);
 	ASSERT_STATUS(self->vcpu, 0, 0);
 	ASSERT_STATUS(self->vcpu, 1, 0);
 	ASSERT_STATUS(self->vcpu, 2, -EOPNOTSUPP);
-	stop(self->vcpu, 0);
-	TEST_ASSERT(report(self->vcpu, 0)->count >= INSTRUCTIONS(LOOPS), "%llu instructions",
-		    report(self->vcpu, 0)->count);
+	pv_pmu_stop(self->vcpu, 0);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->count >= INSTRUCTIONS(LOOPS), "%llu instructions",
+		    pv_pmu_report(self->vcpu, 0)->count);
 }
 
 /* ---- what the host grants */
@@ -1055,76 +1073,76 @@ static void test_max_events(struct kvm_vcpu *vcpu)
 {
 	int i;
 
-	enable(vcpu);
+	pv_pmu_enable(vcpu);
 	for (i = 0; i < 4; i++)
-		request(vcpu, i, HARDWARE(INSTRUCTIONS));
-	count(vcpu, 0xf, LOOPS);
+		pv_pmu_request(vcpu, i, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(vcpu, 0xf, LOOPS);
 	for (i = 0; i < 4; i++) {
 		ASSERT_STATUS(vcpu, i, i < 2 ? 0 : -ENOSPC);
-		ASSERT_COUNT(report(vcpu, i)->count, i < 2 ? INSTRUCTIONS(LOOPS) : 0);
+		ASSERT_COUNT(pv_pmu_report(vcpu, i)->count, i < 2 ? INSTRUCTIONS(LOOPS) : 0);
 	}
-	TEST_ASSERT_EQ(live_events(vcpu), 2);
+	TEST_ASSERT_EQ(pv_pmu_live_events(vcpu), 2);
 
-	request(vcpu, 0, REQUEST());
-	commit(vcpu, BIT(0));
-	count(vcpu, BIT(3), LOOPS);
+	pv_pmu_request(vcpu, 0, REQUEST());
+	pv_pmu_commit(vcpu, BIT(0));
+	pv_pmu_count(vcpu, BIT(3), LOOPS);
 	ASSERT_STATUS(vcpu, 3, 0);
-	ASSERT_COUNT(report(vcpu, 3)->count, INSTRUCTIONS(LOOPS));
+	ASSERT_COUNT(pv_pmu_report(vcpu, 3)->count, INSTRUCTIONS(LOOPS));
 }
 
 static void test_no_raw_events(struct kvm_vcpu *vcpu)
 {
-	enable(vcpu);
-	TEST_ASSERT(!(vcpu_area(vcpu)->header.features & KVM_PV_PMU_FEATURE_RAW),
+	pv_pmu_enable(vcpu);
+	TEST_ASSERT(!(pv_pmu_area(vcpu)->header.features & KVM_PV_PMU_FEATURE_RAW),
 		    "the header tells of raw events");
-	assert_refused(vcpu, RAW(.config = RAW_INSTRUCTIONS), -EOPNOTSUPP);
+	pv_pmu_assert_refused(vcpu, RAW(.config = RAW_INSTRUCTIONS), -EOPNOTSUPP);
 }
 
 static void test_paranoid(struct kvm_vcpu *vcpu)
 {
 	const uint32_t run = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN;
 
-	enable(vcpu);
+	pv_pmu_enable(vcpu);
 	set_capability(CAP_PERFMON, false);
 	set_capability(CAP_SYS_ADMIN, false);
-	request(vcpu, 0, HARDWARE(INSTRUCTIONS));
-	request(vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = run | KVM_PV_PMU_EXCLUDE_USER));
-	request(vcpu, 2, HARDWARE(INSTRUCTIONS, .flags = run | KVM_PV_PMU_EXCLUDE_KERNEL));
-	count(vcpu, 7, LOOPS);
+	pv_pmu_request(vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = run | KVM_PV_PMU_EXCLUDE_USER));
+	pv_pmu_request(vcpu, 2, HARDWARE(INSTRUCTIONS, .flags = run | KVM_PV_PMU_EXCLUDE_KERNEL));
+	pv_pmu_count(vcpu, 7, LOOPS);
 	ASSERT_STATUS(vcpu, 0, -EACCES);
 	ASSERT_STATUS(vcpu, 1, -EACCES);
 	ASSERT_STATUS(vcpu, 2, 0);
-	TEST_ASSERT_EQ(report(vcpu, 0)->count, 0);
+	TEST_ASSERT_EQ(pv_pmu_report(vcpu, 0)->count, 0);
 
 	/* a refusal stands for a second */
 	set_capability(CAP_PERFMON, true);
-	count(vcpu, 7, LOOPS);
+	pv_pmu_count(vcpu, 7, LOOPS);
 	ASSERT_STATUS(vcpu, 0, -EACCES);
 	sleep(2);
-	count(vcpu, 7, LOOPS);
+	pv_pmu_count(vcpu, 7, LOOPS);
 	ASSERT_STATUS(vcpu, 0, 0);
-	ASSERT_COUNT(report(vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+	ASSERT_COUNT(pv_pmu_report(vcpu, 0)->count, INSTRUCTIONS(LOOPS));
 }
 
 static void test_very_paranoid(struct kvm_vcpu *vcpu)
 {
-	enable(vcpu);
+	pv_pmu_enable(vcpu);
 	set_capability(CAP_SYS_ADMIN, false);
-	request(vcpu, 0, HARDWARE(INSTRUCTIONS));
-	request(vcpu, 1, HARDWARE(INSTRUCTIONS,
-				  .flags = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN |
+	pv_pmu_request(vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(vcpu, 1, HARDWARE(INSTRUCTIONS,
+					 .flags = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN |
 					   KVM_PV_PMU_EXCLUDE_KERNEL));
-	count(vcpu, 3, LOOPS);
+	pv_pmu_count(vcpu, 3, LOOPS);
 	ASSERT_STATUS(vcpu, 0, -EACCES);
 	ASSERT_STATUS(vcpu, 1, -EACCES);
-	TEST_ASSERT_EQ(report(vcpu, 1)->count, 0);
+	TEST_ASSERT_EQ(pv_pmu_report(vcpu, 1)->count, 0);
 }
 
 static void test_no_pinned_events(struct kvm_vcpu *vcpu)
 {
-	enable(vcpu);
-	assert_refused(vcpu, HARDWARE(INSTRUCTIONS,
-				      .flags = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN |
+	pv_pmu_enable(vcpu);
+	pv_pmu_assert_refused(vcpu, HARDWARE(INSTRUCTIONS,
+					     .flags = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN |
 					       KVM_PV_PMU_PINNED), -EOPNOTSUPP);
 }
 
@@ -1150,14 +1168,14 @@ FIXTURE_VARIANT_ADD(pv_pmu_policy, paranoid) {
 
 TEST_F(pv_pmu_policy, holds)
 {
-	uint64_t faults = host_faults();
+	uint64_t faults = pv_pmu_host_faults();
 
 	if (strcmp(self->old, variant->val) && !write_string(variant->path, variant->val))
 		SKIP(return, "%s cannot be set to %s", variant->path, variant->val);
-	self->vm = vm_new(self->vcpus);
+	self->vm = pv_pmu_vm_create(self->vcpus);
 	variant->test(self->vcpus[0]);
 	kvm_vm_free(self->vm);
-	TEST_ASSERT_EQ(host_faults(), faults);
+	TEST_ASSERT_EQ(pv_pmu_host_faults(), faults);
 }
 
 /* ---- the host takes its counters */
@@ -1172,7 +1190,7 @@ static int take_counters(int fds[MAX_COUNTERS], int leave)
 	int n, i;
 
 	for (n = 0; n < MAX_COUNTERS; n++) {
-		fds[n] = event_open(&attr, -1, 0);
+		fds[n] = pv_pmu_host_event_open(&attr, -1, 0);
 		TEST_ASSERT(fds[n] >= 0, __KVM_SYSCALL_ERROR("perf_event_open", fds[n]));
 		if (read(fds[n], &val, sizeof(val)) != sizeof(val))
 			break;
@@ -1190,31 +1208,31 @@ static void give_counters(int fds[MAX_COUNTERS], int n)
 
 TEST_F(pv_pmu, counters_taken)
 {
-	struct kvm_pv_pmu_report *r = report(self->vcpu, 0);
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
 	int fds[MAX_COUNTERS], n;
 	uint64_t counted, running;
 
 	kvm_pin_this_task_to_pcpu(0);
-	enable(self->vcpu);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_COUNT(r->count, INSTRUCTIONS(LOOPS));
-	stop(self->vcpu, 0);
+	pv_pmu_stop(self->vcpu, 0);
 	counted = r->count;
 	running = r->time_running;
 
 	n = take_counters(fds, 0);
-	vcpu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_STATUS(self->vcpu, 0, 0);
 	TEST_ASSERT_EQ(r->count, counted);
 	TEST_ASSERT_EQ(r->time_running, running);
 	TEST_ASSERT(r->time_enabled > running, "time stood still");
-	stop(self->vcpu, 0);
+	pv_pmu_stop(self->vcpu, 0);
 
 	give_counters(fds, n);
-	vcpu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_COUNT(r->count, counted + INSTRUCTIONS(LOOPS));
 	TEST_ASSERT(r->time_running > running, "the event ran for no time");
 }
@@ -1225,23 +1243,23 @@ TEST_F(pv_pmu, counters_taken_pinned)
 	int fds[MAX_COUNTERS], n;
 
 	kvm_pin_this_task_to_pcpu(0);
-	enable(self->vcpu);
+	pv_pmu_enable(self->vcpu);
 	n = take_counters(fds, 1);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS, .flags = pinned));
-	request(self->vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = pinned));
-	count(self->vcpu, 3, LOOPS);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS, .flags = pinned));
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = pinned));
+	pv_pmu_count(self->vcpu, 3, LOOPS);
 	ASSERT_STATUS(self->vcpu, 0, 0);
 	ASSERT_STATUS(self->vcpu, 1, -EBUSY);
-	ASSERT_COUNT(report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
-	TEST_ASSERT_EQ(report(self->vcpu, 1)->count, 0);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 1)->count, 0);
 
 	/* there is one again, when it is asked for again */
 	give_counters(fds, n);
-	stop(self->vcpu, 1);
-	request(self->vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = pinned));
-	count(self->vcpu, BIT(1), LOOPS);
+	pv_pmu_stop(self->vcpu, 1);
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = pinned));
+	pv_pmu_count(self->vcpu, BIT(1), LOOPS);
 	ASSERT_STATUS(self->vcpu, 1, 0);
-	ASSERT_COUNT(report(self->vcpu, 1)->count, INSTRUCTIONS(LOOPS));
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 1)->count, INSTRUCTIONS(LOOPS));
 }
 
 /* ---- sampling */
@@ -1249,108 +1267,109 @@ TEST_F(pv_pmu, counters_taken_pinned)
 /* All overflows are reported, and each was looked at in one NMI. */
 static void assert_overflows(struct kvm_vcpu *vcpu, int slot, uint64_t period)
 {
-	struct kvm_pv_pmu_report *r = report(vcpu, slot);
+	struct kvm_pv_pmu_report *r = pv_pmu_report(vcpu, slot);
 
 	ASSERT_STATUS(vcpu, slot, 0);
 	ASSERT_COUNT(r->overflows, r->count / period);
 	TEST_ASSERT_EQ(r->last_period, period);
-	TEST_ASSERT_EQ(mailbox(vcpu)->overflows[slot], r->overflows);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(vcpu)->overflows[slot], r->overflows);
 }
 
 TEST_F(pv_pmu, samples)
 {
-	struct mailbox *m = mailbox(self->vcpu);
+	struct pv_pmu_mailbox *m = pv_pmu_mailbox(self->vcpu);
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
-	count(self->vcpu, BIT(0), 10 * LOOPS);
-	stop(self->vcpu, 0);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), 10 * LOOPS);
+	pv_pmu_stop(self->vcpu, 0);
 	assert_overflows(self->vcpu, 0, PERIOD);
-	TEST_ASSERT(report(self->vcpu, 0)->overflows >= INSTRUCTIONS(10 * LOOPS) / PERIOD,
-		    "%llu overflows", report(self->vcpu, 0)->overflows);
-	TEST_ASSERT_EQ(m->nmis, report(self->vcpu, 0)->overflows);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->overflows >= INSTRUCTIONS(10 * LOOPS) / PERIOD,
+		    "%llu overflows", pv_pmu_report(self->vcpu, 0)->overflows);
+	TEST_ASSERT_EQ(m->nmis, pv_pmu_report(self->vcpu, 0)->overflows);
 	TEST_ASSERT_EQ(m->empty, 0);
-	TEST_ASSERT_EQ(vcpu_area(self->vcpu)->header.overflow, 0);
-	TEST_ASSERT_EQ(vcpu_stat(self->vcpu, "pv_pmu_nmis"), m->nmis);
-	TEST_ASSERT_EQ(vcpu_stat(self->vcpu, "pv_pmu_overflows"), m->nmis);
+	TEST_ASSERT_EQ(pv_pmu_area(self->vcpu)->header.overflow, 0);
+	TEST_ASSERT_EQ(pv_pmu_stat(self->vcpu, "pv_pmu_nmis"), m->nmis);
+	TEST_ASSERT_EQ(pv_pmu_stat(self->vcpu, "pv_pmu_overflows"), m->nmis);
 }
 
 TEST_F(pv_pmu, samples_not_looked_at)
 {
-	struct mailbox *m = mailbox(self->vcpu);
-	struct kvm_pv_pmu_report *r = report(self->vcpu, 0);
+	struct pv_pmu_mailbox *m = pv_pmu_mailbox(self->vcpu);
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
 
 	m->look = false;
-	enable(self->vcpu);
-	request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
-	count(self->vcpu, BIT(0), 10 * LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), 10 * LOOPS);
 	ASSERT_COUNT(r->overflows, r->count / PERIOD);
 	TEST_ASSERT(r->overflows > 1, "too few overflows to tell");
 	TEST_ASSERT_EQ(m->nmis, 1);
-	TEST_ASSERT_EQ(vcpu_area(self->vcpu)->header.overflow, BIT(0));
+	TEST_ASSERT_EQ(pv_pmu_area(self->vcpu)->header.overflow, BIT(0));
 
 	/* once it has looked there is one NMI again */
-	vcpu_area(self->vcpu)->header.overflow = 0;
-	count(self->vcpu, 0, 10 * LOOPS);
+	pv_pmu_area(self->vcpu)->header.overflow = 0;
+	pv_pmu_count(self->vcpu, 0, 10 * LOOPS);
 	TEST_ASSERT_EQ(m->nmis, 2);
 }
 
 TEST_F(pv_pmu, samples_with_another_period)
 {
-	struct kvm_pv_pmu_report *r = report(self->vcpu, 0);
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
 	uint64_t n, overflows;
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	n = r->count;
 	overflows = r->overflows;
 	TEST_ASSERT(overflows, "no overflow");
 
-	request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, 2 * PERIOD));
-	count(self->vcpu, BIT(0), 10 * LOOPS);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, 2 * PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), 10 * LOOPS);
 	TEST_ASSERT(r->count > n + INSTRUCTIONS(10 * LOOPS), "the count is another one");
 	TEST_ASSERT_EQ(r->last_period, 2 * PERIOD);
 	n = (r->count - n) / (2 * PERIOD);
 	TEST_ASSERT(r->overflows - overflows >= n - 1 && r->overflows - overflows <= n + 1,
 		    "%llu overflows, not %lu", r->overflows - overflows, n);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 1);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
 
 	/* the same identity with a period that is none */
-	request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, 1ull << 63));
-	commit(self->vcpu, BIT(0));
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, 1ull << 63));
+	pv_pmu_commit(self->vcpu, BIT(0));
 	ASSERT_STATUS(self->vcpu, 0, -EINVAL);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 0);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
 }
 
 TEST_F(pv_pmu, samples_by_frequency)
 {
-	struct kvm_pv_pmu_report *r = report(self->vcpu, 0);
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
 	struct kvm_pv_pmu_request freq = *SAMPLING(INSTRUCTIONS, 1000);
 
 	freq.flags |= KVM_PV_PMU_FREQ;
-	enable(self->vcpu);
-	request(self->vcpu, 0, &freq);
-	count(self->vcpu, BIT(0), 1000 * LOOPS);
-	stop(self->vcpu, 0);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, &freq);
+	pv_pmu_count(self->vcpu, BIT(0), 1000 * LOOPS);
+	pv_pmu_stop(self->vcpu, 0);
 	ASSERT_STATUS(self->vcpu, 0, 0);
 	TEST_ASSERT(r->overflows, "no overflow");
 	TEST_ASSERT(r->last_period > 1, "the period is still %llu", r->last_period);
 	/* it starts with short periods, of which the guest sees some at once */
-	TEST_ASSERT(mailbox(self->vcpu)->overflows[0] &&
-		    mailbox(self->vcpu)->overflows[0] <= r->overflows,
-		    "%lu overflows of %llu", mailbox(self->vcpu)->overflows[0], r->overflows);
-	TEST_ASSERT_EQ(mailbox(self->vcpu)->empty, 0);
+	TEST_ASSERT(pv_pmu_mailbox(self->vcpu)->overflows[0] &&
+		    pv_pmu_mailbox(self->vcpu)->overflows[0] <= r->overflows,
+		    "%lu overflows of %llu", pv_pmu_mailbox(self->vcpu)->overflows[0],
+		    r->overflows);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
 
 	/* more than the host's limit */
 	freq.sample_freq = 1ull << 40;
-	request(self->vcpu, 0, &freq);
-	commit(self->vcpu, BIT(0));
+	pv_pmu_request(self->vcpu, 0, &freq);
+	pv_pmu_commit(self->vcpu, BIT(0));
 	ASSERT_STATUS(self->vcpu, 0, -EINVAL);
-	request(self->vcpu, 1, &freq);
-	commit(self->vcpu, BIT(1));
+	pv_pmu_request(self->vcpu, 1, &freq);
+	pv_pmu_commit(self->vcpu, BIT(1));
 	ASSERT_STATUS(self->vcpu, 1, -EINVAL);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 0);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
 }
 
 TEST_F(pv_pmu, samples_of_user)
@@ -1358,54 +1377,54 @@ TEST_F(pv_pmu, samples_of_user)
 	struct kvm_pv_pmu_request user = *SAMPLING(INSTRUCTIONS, PERIOD);
 
 	user.flags |= KVM_PV_PMU_EXCLUDE_KERNEL;
-	enable(self->vcpu);
-	request(self->vcpu, 0, &user);
-	commit(self->vcpu, BIT(0));
-	set_user_mode(self->vcpu, true);
-	call(self->vcpu, guest_spin, 10 * LOOPS, 0);
-	set_user_mode(self->vcpu, false);
-	stop(self->vcpu, 0);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, &user);
+	pv_pmu_commit(self->vcpu, BIT(0));
+	pv_pmu_set_user_mode(self->vcpu, true);
+	pv_pmu_spin(self->vcpu, 10 * LOOPS);
+	pv_pmu_set_user_mode(self->vcpu, false);
+	pv_pmu_stop(self->vcpu, 0);
 	assert_overflows(self->vcpu, 0, PERIOD);
-	TEST_ASSERT(report(self->vcpu, 0)->overflows >= 2 * 10 * LOOPS / PERIOD,
-		    "%llu overflows", report(self->vcpu, 0)->overflows);
-	TEST_ASSERT_EQ(mailbox(self->vcpu)->empty, 0);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->overflows >= 2 * 10 * LOOPS / PERIOD,
+		    "%llu overflows", pv_pmu_report(self->vcpu, 0)->overflows);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
 }
 
 /* The smallest period that there is: the guest hurts itself, and gets on. */
 TEST_F(pv_pmu, period_of_one)
 {
 	struct kvm_pv_pmu_request user = *SAMPLING(INSTRUCTIONS, 1);
-	struct kvm_pv_pmu_report *r = report(self->vcpu, 0);
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
 
 	user.flags |= KVM_PV_PMU_EXCLUDE_KERNEL;
-	enable(self->vcpu);
-	request(self->vcpu, 0, &user);
-	commit(self->vcpu, BIT(0));
-	set_user_mode(self->vcpu, true);
-	call(self->vcpu, guest_spin, 1000, 0);
-	set_user_mode(self->vcpu, false);
-	stop(self->vcpu, 0);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, &user);
+	pv_pmu_commit(self->vcpu, BIT(0));
+	pv_pmu_set_user_mode(self->vcpu, true);
+	pv_pmu_spin(self->vcpu, 1000);
+	pv_pmu_set_user_mode(self->vcpu, false);
+	pv_pmu_stop(self->vcpu, 0);
 	TEST_ASSERT(r->overflows && r->overflows <= r->count, "%llu overflows in %llu events",
 		    r->overflows, r->count);
-	TEST_ASSERT_EQ(mailbox(self->vcpu)->empty, 0);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
 }
 
 TEST_F(pv_pmu, all_slots_sample)
 {
-	struct mailbox *m = mailbox(self->vcpu);
+	struct pv_pmu_mailbox *m = pv_pmu_mailbox(self->vcpu);
 	uint64_t overflows = 0;
 	int i;
 
-	enable(self->vcpu);
+	pv_pmu_enable(self->vcpu);
 	for (i = 0; i < NR_SLOTS; i++)
-		request(self->vcpu, i, SAMPLING(INSTRUCTIONS, PERIOD + 100 * i));
-	count(self->vcpu, ALL_SLOTS, 1000 * LOOPS);
-	TEST_ASSERT_EQ(live_events(self->vcpu), NR_SLOTS);
+		pv_pmu_request(self->vcpu, i, SAMPLING(INSTRUCTIONS, PERIOD + 100 * i));
+	pv_pmu_count(self->vcpu, ALL_SLOTS, 1000 * LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), NR_SLOTS);
 	for (i = 0; i < NR_SLOTS; i++)
-		vcpu_area(self->vcpu)->slots[i].request.flags &= ~KVM_PV_PMU_RUN;
-	commit(self->vcpu, ALL_SLOTS);
+		pv_pmu_area(self->vcpu)->slots[i].request.flags &= ~KVM_PV_PMU_RUN;
+	pv_pmu_commit(self->vcpu, ALL_SLOTS);
 	for (i = 0; i < NR_SLOTS; i++) {
-		struct kvm_pv_pmu_report *r = report(self->vcpu, i);
+		struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, i);
 
 		ASSERT_STATUS(self->vcpu, i, 0);
 		TEST_ASSERT(r->time_running <= r->time_enabled,
@@ -1418,7 +1437,7 @@ TEST_F(pv_pmu, all_slots_sample)
 	}
 	TEST_ASSERT(overflows, "no overflow");
 	TEST_ASSERT_EQ(m->empty, 0);
-	TEST_ASSERT_EQ(vcpu_area(self->vcpu)->header.overflow, 0);
+	TEST_ASSERT_EQ(pv_pmu_area(self->vcpu)->header.overflow, 0);
 }
 
 /* ---- the area's life */
@@ -1427,51 +1446,51 @@ TEST_F(pv_pmu, disable)
 {
 	struct kvm_pv_pmu_area copy;
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
-	count(self->vcpu, BIT(0), LOOPS);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 1);
-	TEST_ASSERT_EQ(call(self->vcpu, guest_wrmsr, 0, 0), 0);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 0);
-	TEST_ASSERT_EQ(call(self->vcpu, guest_rdmsr, 0, 0), 0);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
+	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpu, 0), 0);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+	TEST_ASSERT_EQ(pv_pmu_rdmsr(self->vcpu), 0);
 
-	copy = *vcpu_area(self->vcpu);
-	call(self->vcpu, guest_spin, LOOPS, 0);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 1), -KVM_EFAULT);
-	assert_untouched(vcpu_area(self->vcpu), &copy);
-	TEST_ASSERT_EQ(call(self->vcpu, guest_wrmsr, 0, 0), 0);
+	copy = *pv_pmu_area(self->vcpu);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 1), -KVM_EFAULT);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
+	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpu, 0), 0);
 }
 
 TEST_F(pv_pmu, same_area_again)
 {
-	enable(self->vcpu);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	count(self->vcpu, BIT(0), LOOPS);
-	enable(self->vcpu);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 0);
-	count(self->vcpu, BIT(0), LOOPS);
-	ASSERT_COUNT(report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_enable(self->vcpu);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
 }
 
 TEST_F(pv_pmu, another_area)
 {
 	struct kvm_pv_pmu_area *other = other_area(self->vcpu), copy;
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	other->header.cookie = COOKIE + 1;
-	TEST_ASSERT_EQ(call(self->vcpu, guest_wrmsr,
-			    area_gpa(self->vcpu, 1) | KVM_PV_PMU_ENABLED, 0), 0);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 0);
+	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpu,
+				    pv_pmu_area_gpa(self->vcpu, 1) | KVM_PV_PMU_ENABLED), 0);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
 	TEST_ASSERT_EQ(other->header.cookie_echo, COOKIE + 1);
 
-	copy = *vcpu_area(self->vcpu);
+	copy = *pv_pmu_area(self->vcpu);
 	other->slots[0].request = *HARDWARE(INSTRUCTIONS);
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_COUNT(other->slots[0].report.count, INSTRUCTIONS(LOOPS));
-	assert_untouched(vcpu_area(self->vcpu), &copy);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
 }
 
 TEST_F(pv_pmu, another_cookie)
@@ -1481,20 +1500,20 @@ TEST_F(pv_pmu, another_cookie)
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(cookies); i++) {
-		enable(self->vcpu);
-		request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
-		commit(self->vcpu, BIT(0));
+		pv_pmu_enable(self->vcpu);
+		pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+		pv_pmu_commit(self->vcpu, BIT(0));
 
-		vcpu_area(self->vcpu)->header.cookie = cookies[i];
-		vcpu_area(self->vcpu)->header.overflow = 0;
-		copy = *vcpu_area(self->vcpu);
-		mailbox(self->vcpu)->nmis = 0;
-		call(self->vcpu, guest_spin, 10 * LOOPS, 0);
-		TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 1), -KVM_EFAULT);
-		TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+		pv_pmu_area(self->vcpu)->header.cookie = cookies[i];
+		pv_pmu_area(self->vcpu)->header.overflow = 0;
+		copy = *pv_pmu_area(self->vcpu);
+		pv_pmu_mailbox(self->vcpu)->nmis = 0;
+		pv_pmu_spin(self->vcpu, 10 * LOOPS);
+		TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 1), -KVM_EFAULT);
+		TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
 		vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU);
-		assert_untouched(vcpu_area(self->vcpu), &copy);
-		TEST_ASSERT_EQ(mailbox(self->vcpu)->nmis, 0);
+		pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
+		TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->nmis, 0);
 	}
 }
 
@@ -1507,12 +1526,12 @@ TEST_F(pv_pmu, reset)
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	vcpu_sregs_get(self->vcpu, &sregs);
 	vcpu_regs_get(self->vcpu, &regs);
-	copy = *vcpu_area(self->vcpu);
+	copy = *pv_pmu_area(self->vcpu);
 
 	vcpu_events_get(self->vcpu, &events);
 	events.flags |= KVM_VCPUEVENT_VALID_SMM;
@@ -1520,27 +1539,27 @@ TEST_F(pv_pmu, reset)
 	vcpu_events_set(self->vcpu, &events);
 	vcpu_mp_state_get(self->vcpu, &mp_state);
 	TEST_ASSERT_EQ(vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU), 0);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 0);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
 
 	vcpu_sregs_set(self->vcpu, &sregs);
 	vcpu_regs_set(self->vcpu, &regs);
-	call(self->vcpu, guest_spin, LOOPS, 0);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
-	assert_untouched(vcpu_area(self->vcpu), &copy);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
 }
 
 /* The VM ends while its events run. */
 TEST_F(pv_pmu, vm_ends)
 {
-	enable(self->vcpu);
-	request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
-	request(self->vcpu, 1, HARDWARE(INSTRUCTIONS));
-	count(self->vcpu, 3, LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, 3, LOOPS);
 }
 
 /* ---- the area's memory */
 
-static uint64_t dirty_areas(struct kvm_vm *vm)
+static uint64_t pv_pmu_dirty_areas(struct kvm_vm *vm)
 {
 	uint64_t bitmap = 0;
 
@@ -1550,60 +1569,60 @@ static uint64_t dirty_areas(struct kvm_vm *vm)
 
 TEST_F(pv_pmu, dirty_log)
 {
-	const uint64_t page = BIT((area_gpa(self->vcpu, 0) - AREA_GPA) / PAGE_SIZE);
+	const uint64_t page = BIT((pv_pmu_area_gpa(self->vcpu, 0) - AREA_GPA) / PAGE_SIZE);
 
 	vm_mem_region_set_flags(self->vm, AREA_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
-	TEST_ASSERT_EQ(dirty_areas(self->vm), 0);
-	enable(self->vcpu);
-	TEST_ASSERT_EQ(dirty_areas(self->vm), page);
+	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), 0);
+	pv_pmu_enable(self->vcpu);
+	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), page);
 
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	count(self->vcpu, BIT(0), LOOPS);
-	TEST_ASSERT_EQ(dirty_areas(self->vm), page);
-	TEST_ASSERT_EQ(dirty_areas(self->vm), 0);
-	ASSERT_COUNT(report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), page);
+	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), 0);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
 
 	/* what is brought up to date for a VMM that saves the vCPU */
 	vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU);
-	TEST_ASSERT_EQ(dirty_areas(self->vm), page);
-	TEST_ASSERT(report(self->vcpu, 0)->count > INSTRUCTIONS(LOOPS),
+	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), page);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->count > INSTRUCTIONS(LOOPS),
 		    "reading the MSR has not brought the report up to date");
 
 	/* the guest itself does not touch it in its NMIs now */
-	mailbox(self->vcpu)->look = false;
-	request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
-	commit(self->vcpu, BIT(0));
-	dirty_areas(self->vm);
-	call(self->vcpu, guest_spin, LOOPS, 0);
-	TEST_ASSERT_EQ(mailbox(self->vcpu)->nmis, 1);
-	TEST_ASSERT_EQ(dirty_areas(self->vm), page);
+	pv_pmu_mailbox(self->vcpu)->look = false;
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_commit(self->vcpu, BIT(0));
+	pv_pmu_dirty_areas(self->vm);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->nmis, 1);
+	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), page);
 
 	vm_mem_region_set_flags(self->vm, AREA_SLOT, 0);
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 }
 
 TEST_F(pv_pmu, memory_gone)
 {
 	struct kvm_pv_pmu_area copy;
 
-	mailbox(self->vcpu)->look = false;
-	enable(self->vcpu);
-	request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
-	request(self->vcpu, 1, HARDWARE(INSTRUCTIONS));
-	count(self->vcpu, 3, LOOPS);
+	pv_pmu_mailbox(self->vcpu)->look = false;
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, 3, LOOPS);
 
-	copy = *vcpu_area(self->vcpu);
-	set_area_slot(self->vm, 0, 0);
-	call(self->vcpu, guest_spin, LOOPS, 0);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 3), -KVM_EFAULT);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 3), -KVM_EFAULT);
+	copy = *pv_pmu_area(self->vcpu);
+	pv_pmu_set_memslot(self->vm, 0, 0);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 3), -KVM_EFAULT);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 3), -KVM_EFAULT);
 	vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU);
-	assert_untouched(vcpu_area(self->vcpu), &copy);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
 
 	/* back, and counted all the while */
-	set_area_slot(self->vm, 0, AREAS * PAGE_SIZE);
-	commit(self->vcpu, 0);
-	TEST_ASSERT(report(self->vcpu, 1)->count >= copy.slots[1].report.count + 2 * LOOPS,
+	pv_pmu_set_memslot(self->vm, 0, AREAS * PAGE_SIZE);
+	pv_pmu_commit(self->vcpu, 0);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 1)->count >= copy.slots[1].report.count + 2 * LOOPS,
 		    "the count has not gone on");
 }
 
@@ -1611,17 +1630,17 @@ TEST_F(pv_pmu, memory_becomes_read_only)
 {
 	struct kvm_pv_pmu_area copy;
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 
-	copy = *vcpu_area(self->vcpu);
-	set_area_slot(self->vm, 0, 0);
-	set_area_slot(self->vm, KVM_MEM_READONLY, AREAS * PAGE_SIZE);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 1), -KVM_EFAULT);
-	assert_wrmsr_faults(self->vcpu, area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED);
-	assert_untouched(vcpu_area(self->vcpu), &copy);
+	copy = *pv_pmu_area(self->vcpu);
+	pv_pmu_set_memslot(self->vm, 0, 0);
+	pv_pmu_set_memslot(self->vm, KVM_MEM_READONLY, AREAS * PAGE_SIZE);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 1), -KVM_EFAULT);
+	pv_pmu_assert_wrmsr_faults(self->vcpu, pv_pmu_area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
 }
 
 /* The VMM has no memory where its memslot says it has. */
@@ -1629,22 +1648,22 @@ TEST_F(pv_pmu, memory_unmapped_in_the_host)
 {
 	void *areas = addr_gpa2hva(self->vm, AREA_GPA);
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
-	mailbox(self->vcpu)->look = false;
-	commit(self->vcpu, BIT(0));
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_mailbox(self->vcpu)->look = false;
+	pv_pmu_commit(self->vcpu, BIT(0));
 
 	TEST_ASSERT(!mprotect(areas, AREAS * PAGE_SIZE, PROT_NONE), "mprotect failed");
-	call(self->vcpu, guest_spin, LOOPS, 0);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
-	assert_wrmsr_faults(self->vcpu, area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+	pv_pmu_assert_wrmsr_faults(self->vcpu, pv_pmu_area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED);
 	TEST_ASSERT(!mprotect(areas, AREAS * PAGE_SIZE, PROT_READ), "mprotect failed");
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
 
 	TEST_ASSERT(!mprotect(areas, AREAS * PAGE_SIZE, PROT_READ | PROT_WRITE),
 		    "mprotect failed");
-	enable(self->vcpu);
-	commit(self->vcpu, BIT(0));
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_commit(self->vcpu, BIT(0));
 	ASSERT_STATUS(self->vcpu, 0, 0);
 }
 
@@ -1656,18 +1675,18 @@ TEST_F(pv_pmu, area_is_page_table)
 	struct kvm_pv_pmu_area *area = (void *)ptes;
 
 	/* an entry is the cookie */
-	TEST_ASSERT_EQ(call(self->vcpu, guest_wrmsr, gpa | KVM_PV_PMU_ENABLED, 0), 0);
+	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpu, gpa | KVM_PV_PMU_ENABLED), 0);
 	TEST_ASSERT_EQ(ptes[0], KVM_PV_PMU_VERSION | (uint64_t)NR_SLOTS << 32);
 	TEST_ASSERT_EQ(ptes[2], pte);
 	TEST_ASSERT_EQ(ptes[3], pte);
 
 	area->slots[0].request = *HARDWARE(INSTRUCTIONS);
-	count(self->vcpu, ALL_SLOTS, LOOPS);
+	pv_pmu_count(self->vcpu, ALL_SLOTS, LOOPS);
 	ASSERT_COUNT(area->slots[0].report.count, INSTRUCTIONS(LOOPS));
 
 	/* the area that was mapped there is where the header points to now */
-	mailbox(self->vcpu)->fn = guest_read;
-	mailbox(self->vcpu)->a = AREA_GPA;
+	pv_pmu_mailbox(self->vcpu)->fn = guest_read;
+	pv_pmu_mailbox(self->vcpu)->a = AREA_GPA;
 	vcpu_run(self->vcpu);
 	TEST_ASSERT_KVM_EXIT_REASON(self->vcpu, KVM_EXIT_MMIO);
 	TEST_ASSERT_EQ(self->vcpu->run->mmio.phys_addr, (uint64_t)NR_SLOTS << 32);
@@ -1675,7 +1694,7 @@ TEST_F(pv_pmu, area_is_page_table)
 
 /* ---- two vCPUs, two threads */
 
-struct thread {
+struct pv_pmu_thread {
 	struct kvm_vcpu *vcpu;
 	uint64_t (*fn)(uint64_t a, uint64_t b);
 	uint64_t a, b;
@@ -1684,78 +1703,83 @@ struct thread {
 
 static void *thread_call(void *arg)
 {
-	struct thread *t = arg;
+	struct pv_pmu_thread *t = arg;
 
-	t->ret = call(t->vcpu, t->fn, t->a, t->b);
+	t->ret = pv_pmu_call(t->vcpu, t->fn, t->a, t->b);
 	return NULL;
 }
 
-static void start(pthread_t *pthread, struct thread *t)
+static void pv_pmu_thread_start(pthread_t *pthread, struct pv_pmu_thread *t)
 {
 	TEST_ASSERT(!pthread_create(pthread, NULL, thread_call, t), "no thread");
 }
 
-static uint64_t call_in_thread(struct kvm_vcpu *vcpu, uint64_t (*fn)(uint64_t a, uint64_t b),
-			       uint64_t a, uint64_t b)
+static uint64_t pv_pmu_call_in_thread(struct kvm_vcpu *vcpu, uint64_t (*fn)(uint64_t a, uint64_t b),
+				      uint64_t a, uint64_t b)
 {
-	struct thread t = { vcpu, fn, a, b };
+	struct pv_pmu_thread t = { vcpu, fn, a, b };
 	pthread_t pthread;
 
-	start(&pthread, &t);
+	pv_pmu_thread_start(&pthread, &t);
 	pthread_join(pthread, NULL);
 	return t.ret;
 }
 
 TEST_F(pv_pmu, two_vcpus)
 {
-	struct thread t[NR_VCPUS];
+	struct pv_pmu_thread t[NR_VCPUS];
 	pthread_t pthreads[NR_VCPUS];
 	int i;
 
 	for (i = 0; i < NR_VCPUS; i++) {
-		enable(self->vcpus[i]);
-		request(self->vcpus[i], 0, HARDWARE(INSTRUCTIONS));
-		request(self->vcpus[i], 1, SAMPLING(BRANCH_INSTRUCTIONS, 100 * (i + 1) * LOOPS));
-		t[i] = (struct thread) { self->vcpus[i], guest_count, 1, 1000 * (i + 1) * LOOPS };
+		pv_pmu_enable(self->vcpus[i]);
+		pv_pmu_request(self->vcpus[i], 0, HARDWARE(INSTRUCTIONS));
+		pv_pmu_request(self->vcpus[i], 1,
+			       SAMPLING(BRANCH_INSTRUCTIONS, 100 * (i + 1) * LOOPS));
+		t[i] = (struct pv_pmu_thread) {
+			self->vcpus[i], pv_pmu_guest_count, 1, 1000 * (i + 1) * LOOPS
+		};
 	}
 	for (i = 0; i < NR_VCPUS; i++)
-		start(&pthreads[i], &t[i]);
+		pv_pmu_thread_start(&pthreads[i], &t[i]);
 	for (i = 0; i < NR_VCPUS; i++) {
 		pthread_join(pthreads[i], NULL);
 		TEST_ASSERT_EQ(t[i].ret, 0);
-		ASSERT_COUNT(report(self->vcpus[i], 0)->count,
+		ASSERT_COUNT(pv_pmu_report(self->vcpus[i], 0)->count,
 			     INSTRUCTIONS(1000 * (i + 1) * LOOPS));
-		assert_no_report(self->vcpus[i], 1);
+		pv_pmu_assert_no_report(self->vcpus[i], 1);
 	}
 	for (i = 0; i < NR_VCPUS; i++) {
 		t[i].a = 3;
-		start(&pthreads[i], &t[i]);
+		pv_pmu_thread_start(&pthreads[i], &t[i]);
 	}
 	for (i = 0; i < NR_VCPUS; i++) {
 		pthread_join(pthreads[i], NULL);
 		TEST_ASSERT_EQ(t[i].ret, 0);
-		stop(self->vcpus[i], 1);
+		pv_pmu_stop(self->vcpus[i], 1);
 		assert_overflows(self->vcpus[i], 1, 100 * (i + 1) * LOOPS);
-		TEST_ASSERT_EQ(mailbox(self->vcpus[i])->empty, 0);
+		TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpus[i])->empty, 0);
 	}
 }
 
 TEST_F(pv_pmu, two_vcpus_one_area)
 {
-	const uint64_t msr = area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED;
-	struct thread t[NR_VCPUS];
+	const uint64_t msr = pv_pmu_area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED;
+	struct pv_pmu_thread t[NR_VCPUS];
 	pthread_t pthreads[NR_VCPUS];
 	int i, round;
 
-	enable(self->vcpu);
-	TEST_ASSERT_EQ(call(self->vcpus[1], guest_wrmsr, msr, 0), 0);
-	mailbox(self->vcpus[1])->area = mailbox(self->vcpu)->area;
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	request(self->vcpu, 1, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_enable(self->vcpu);
+	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpus[1], msr), 0);
+	pv_pmu_mailbox(self->vcpus[1])->area = pv_pmu_mailbox(self->vcpu)->area;
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 1, SAMPLING(INSTRUCTIONS, PERIOD));
 	for (round = 0; round < 10; round++) {
 		for (i = 0; i < NR_VCPUS; i++) {
-			t[i] = (struct thread) { self->vcpus[i], guest_count, 3, 10 * LOOPS };
-			start(&pthreads[i], &t[i]);
+			t[i] = (struct pv_pmu_thread) {
+				self->vcpus[i], pv_pmu_guest_count, 3, 10 * LOOPS
+			};
+			pv_pmu_thread_start(&pthreads[i], &t[i]);
 		}
 		for (i = 0; i < NR_VCPUS; i++) {
 			pthread_join(pthreads[i], NULL);
@@ -1764,35 +1788,35 @@ TEST_F(pv_pmu, two_vcpus_one_area)
 	}
 
 	/* the first goes on alone */
-	TEST_ASSERT_EQ(call(self->vcpus[1], guest_wrmsr, 0, 0), 0);
-	request(self->vcpu, 0, REQUEST());
-	commit(self->vcpu, BIT(0));
-	request(self->vcpu, 0, HARDWARE(BRANCH_INSTRUCTIONS));
-	request(self->vcpu, 1, REQUEST());
-	count(self->vcpu, 3, LOOPS);
-	ASSERT_COUNT(report(self->vcpu, 0)->count, BRANCHES(LOOPS));
+	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpus[1], 0), 0);
+	pv_pmu_request(self->vcpu, 0, REQUEST());
+	pv_pmu_commit(self->vcpu, BIT(0));
+	pv_pmu_request(self->vcpu, 0, HARDWARE(BRANCH_INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 1, REQUEST());
+	pv_pmu_count(self->vcpu, 3, LOOPS);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, BRANCHES(LOOPS));
 }
 
 TEST_F(pv_pmu, another_thread)
 {
-	struct kvm_pv_pmu_report *r = report(self->vcpu, 0);
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
 	uint64_t n;
 
 	/* the same calls, all of them on this thread and then not */
-	enable(self->vcpu);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	commit(self->vcpu, BIT(0));
-	call(self->vcpu, guest_count, BIT(0), LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_commit(self->vcpu, BIT(0));
+	pv_pmu_call(self->vcpu, pv_pmu_guest_count, BIT(0), LOOPS);
 	n = r->count;
 
-	enable(self->vcpu);
-	commit(self->vcpu, BIT(0));
-	TEST_ASSERT_EQ(call_in_thread(self->vcpu, guest_count, BIT(0), LOOPS), 0);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_commit(self->vcpu, BIT(0));
+	TEST_ASSERT_EQ(pv_pmu_call_in_thread(self->vcpu, pv_pmu_guest_count, BIT(0), LOOPS), 0);
 	ASSERT_COUNT(r->count, n);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 1);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
 
 	/* and back, to where there was one before; that thread is gone */
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	TEST_ASSERT(r->count > n + INSTRUCTIONS(LOOPS), "the count has not gone on");
 	TEST_ASSERT(r->time_running && r->time_running <= r->time_enabled,
 		    "ran for %llu of %llu ns", r->time_running, r->time_enabled);
@@ -1800,15 +1824,16 @@ TEST_F(pv_pmu, another_thread)
 
 TEST_F(pv_pmu, another_thread_samples)
 {
-	enable(self->vcpu);
-	request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
-	commit(self->vcpu, BIT(0));
-	TEST_ASSERT_EQ(call_in_thread(self->vcpu, guest_count, 0, 10 * LOOPS), 0);
-	TEST_ASSERT(report(self->vcpu, 0)->overflows >= 2 * 10 * LOOPS / PERIOD,
-		    "%llu overflows", report(self->vcpu, 0)->overflows);
-	stop(self->vcpu, 0);
-	TEST_ASSERT_EQ(mailbox(self->vcpu)->overflows[0], report(self->vcpu, 0)->overflows);
-	TEST_ASSERT_EQ(mailbox(self->vcpu)->empty, 0);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_commit(self->vcpu, BIT(0));
+	TEST_ASSERT_EQ(pv_pmu_call_in_thread(self->vcpu, pv_pmu_guest_count, 0, 10 * LOOPS), 0);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->overflows >= 2 * 10 * LOOPS / PERIOD,
+		    "%llu overflows", pv_pmu_report(self->vcpu, 0)->overflows);
+	pv_pmu_stop(self->vcpu, 0);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->overflows[0],
+		       pv_pmu_report(self->vcpu, 0)->overflows);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
 }
 
 /* Have a slot, in any vCPU's area, be one event and another in turn, and none. */
@@ -1838,26 +1863,26 @@ static uint64_t guest_commit_often(uint64_t mask, uint64_t times)
 
 TEST_F(pv_pmu, rewritten_during_commit)
 {
-	struct kvm_pv_pmu_area *area = (void *)area_gpa(self->vcpu, 0);
-	struct thread t[] = {
+	struct kvm_pv_pmu_area *area = (void *)pv_pmu_area_gpa(self->vcpu, 0);
+	struct pv_pmu_thread t[] = {
 		{ self->vcpus[0], guest_commit_often, 1, 10000 },
 		{ self->vcpus[1], guest_rewrite, (uint64_t)&area->slots[0].request, 10000000 },
 	};
 	pthread_t pthreads[2];
 
-	enable(self->vcpu);
-	start(&pthreads[0], &t[0]);
-	start(&pthreads[1], &t[1]);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_thread_start(&pthreads[0], &t[0]);
+	pv_pmu_thread_start(&pthreads[1], &t[1]);
 	pthread_join(pthreads[0], NULL);
 	pthread_join(pthreads[1], NULL);
 	TEST_ASSERT_EQ(t[0].ret, 0);
 
-	request(self->vcpu, 0, REQUEST());
-	commit(self->vcpu, BIT(0));
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_request(self->vcpu, 0, REQUEST());
+	pv_pmu_commit(self->vcpu, BIT(0));
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_STATUS(self->vcpu, 0, 0);
-	ASSERT_COUNT(report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
 }
 
 /* ---- saved and restored */
@@ -1883,23 +1908,23 @@ static struct kvm_vcpu *restore(struct kvm_vm *vm, struct kvm_x86_state *state)
 
 TEST_F(pv_pmu, restores_counts)
 {
-	struct kvm_pv_pmu_report before, *r = report(self->vcpu, 0);
+	struct kvm_pv_pmu_report before, *r = pv_pmu_report(self->vcpu, 0);
 	uint64_t stopped;
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	request(self->vcpu, 1, HARDWARE(INSTRUCTIONS));
-	request(self->vcpu, 30, HARDWARE(BRANCH_INSTRUCTIONS));
-	commit(self->vcpu, ALL_SLOTS);
-	count(self->vcpu, BIT(0), LOOPS);
-	stop(self->vcpu, 1);
-	stopped = report(self->vcpu, 1)->count;
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 30, HARDWARE(BRANCH_INSTRUCTIONS));
+	pv_pmu_commit(self->vcpu, ALL_SLOTS);
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_stop(self->vcpu, 1);
+	stopped = pv_pmu_report(self->vcpu, 1)->count;
 	before = *r;
 
 	self->vcpu = restore(self->vm, save(self->vcpu));
 	TEST_ASSERT_EQ(vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU),
-		       area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED);
-	count(self->vcpu, BIT(0), LOOPS);
+		       pv_pmu_area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED);
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_STATUS(self->vcpu, 0, 0);
 	/* and what comes before and after the loops */
 	TEST_ASSERT(r->count >= before.count + INSTRUCTIONS(LOOPS) &&
@@ -1908,32 +1933,32 @@ TEST_F(pv_pmu, restores_counts)
 	TEST_ASSERT(r->seq != before.seq, "the sequence count stands still");
 	TEST_ASSERT(r->time_enabled > before.time_enabled, "time has not gone on");
 	TEST_ASSERT(r->time_running > before.time_running, "time has not gone on");
-	TEST_ASSERT_EQ(live_events(self->vcpu), 3);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 3);
 
 	/* the one that did not run still does not, and can */
-	TEST_ASSERT_EQ(report(self->vcpu, 1)->count, stopped);
-	vcpu_area(self->vcpu)->slots[1].request.flags |= KVM_PV_PMU_RUN;
-	count(self->vcpu, BIT(1), LOOPS);
-	ASSERT_COUNT(report(self->vcpu, 1)->count, stopped + INSTRUCTIONS(LOOPS));
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 1)->count, stopped);
+	pv_pmu_area(self->vcpu)->slots[1].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_count(self->vcpu, BIT(1), LOOPS);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 1)->count, stopped + INSTRUCTIONS(LOOPS));
 }
 
 TEST_F(pv_pmu, restores_samples)
 {
-	struct kvm_pv_pmu_report before, *r = report(self->vcpu, 0);
+	struct kvm_pv_pmu_report before, *r = pv_pmu_report(self->vcpu, 0);
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
-	count(self->vcpu, BIT(0), 10 * LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), 10 * LOOPS);
 	before = *r;
 	self->vcpu = restore(self->vm, save(self->vcpu));
-	count(self->vcpu, 0, 10 * LOOPS);
-	stop(self->vcpu, 0);
+	pv_pmu_count(self->vcpu, 0, 10 * LOOPS);
+	pv_pmu_stop(self->vcpu, 0);
 	TEST_ASSERT(r->overflows >= before.overflows + INSTRUCTIONS(10 * LOOPS) / PERIOD,
 		    "%llu overflows, then %llu", before.overflows, r->overflows);
 	TEST_ASSERT(r->count >= before.count + INSTRUCTIONS(10 * LOOPS),
 		    "%llu events, then %llu", before.count, r->count);
-	TEST_ASSERT_EQ(mailbox(self->vcpu)->overflows[0], r->overflows);
-	TEST_ASSERT_EQ(mailbox(self->vcpu)->empty, 0);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->overflows[0], r->overflows);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
 }
 
 /* What the guest has not looked at yet gets one NMI, be it saved as well or not. */
@@ -1941,20 +1966,20 @@ static void test_restores_overflow(struct kvm_vcpu *vcpu, bool nmi_saved)
 {
 	struct kvm_vm *vm = vcpu->vm;
 	struct kvm_x86_state *state;
-	struct mailbox *m;
+	struct pv_pmu_mailbox *m;
 
-	enable(vcpu);
-	request(vcpu, 5, SAMPLING(INSTRUCTIONS, 1ull << 40));
-	commit(vcpu, BIT(5));
+	pv_pmu_enable(vcpu);
+	pv_pmu_request(vcpu, 5, SAMPLING(INSTRUCTIONS, 1ull << 40));
+	pv_pmu_commit(vcpu, BIT(5));
 	state = save(vcpu);
 	state->events.nmi.pending = nmi_saved;
-	vcpu_area(vcpu)->header.overflow = BIT(5);
+	pv_pmu_area(vcpu)->header.overflow = BIT(5);
 	vcpu = restore(vm, state);
-	count(vcpu, 0, LOOPS);
-	m = mailbox(vcpu);
+	pv_pmu_count(vcpu, 0, LOOPS);
+	m = pv_pmu_mailbox(vcpu);
 	TEST_ASSERT_EQ(m->overflows[5], 1);
 	TEST_ASSERT_EQ(m->nmis, 1);
-	TEST_ASSERT_EQ(vcpu_area(vcpu)->header.overflow, 0);
+	TEST_ASSERT_EQ(pv_pmu_area(vcpu)->header.overflow, 0);
 }
 
 TEST_F(pv_pmu, restores_overflow)
@@ -1972,21 +1997,21 @@ TEST_F(pv_pmu, restores_without_memory)
 	struct kvm_x86_state *state;
 	struct kvm_pv_pmu_area copy;
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	state = save(self->vcpu);
-	copy = *vcpu_area(self->vcpu);
+	copy = *pv_pmu_area(self->vcpu);
 
 	self->vcpu = vm_recreate_with_one_vcpu(self->vm);
-	set_area_slot(self->vm, 0, 0);
+	pv_pmu_set_memslot(self->vm, 0, 0);
 	vcpu_load_state(self->vcpu, state);
 	kvm_x86_state_cleanup(state);
-	call(self->vcpu, guest_spin, LOOPS, 0);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 0);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
-	assert_untouched(vcpu_area(self->vcpu), &copy);
-	set_area_slot(self->vm, 0, AREAS * PAGE_SIZE);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
+	pv_pmu_set_memslot(self->vm, 0, AREAS * PAGE_SIZE);
 }
 
 TEST_F(pv_pmu, restores_another_cookie)
@@ -1994,17 +2019,17 @@ TEST_F(pv_pmu, restores_another_cookie)
 	struct kvm_x86_state *state;
 	struct kvm_pv_pmu_area copy;
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	state = save(self->vcpu);
-	vcpu_area(self->vcpu)->header.cookie = COOKIE + 1;
-	copy = *vcpu_area(self->vcpu);
+	pv_pmu_area(self->vcpu)->header.cookie = COOKIE + 1;
+	copy = *pv_pmu_area(self->vcpu);
 	self->vcpu = restore(self->vm, state);
-	call(self->vcpu, guest_spin, LOOPS, 0);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 0);
-	TEST_ASSERT_EQ(hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
-	assert_untouched(vcpu_area(self->vcpu), &copy);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
 }
 
 /* What came from a host that could count it, and comes to one that cannot. */
@@ -2012,15 +2037,15 @@ TEST_F(pv_pmu, restores_nonsense)
 {
 	struct kvm_x86_state *state;
 
-	enable(self->vcpu);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	commit(self->vcpu, BIT(0));
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_commit(self->vcpu, BIT(0));
 	state = save(self->vcpu);
-	memset(vcpu_area(self->vcpu)->slots, 0xff, sizeof(vcpu_area(self->vcpu)->slots));
-	request(self->vcpu, 7, HARDWARE(CPU_CYCLES, .type = PERF_TYPE_TRACEPOINT));
+	memset(pv_pmu_area(self->vcpu)->slots, 0xff, sizeof(pv_pmu_area(self->vcpu)->slots));
+	pv_pmu_request(self->vcpu, 7, HARDWARE(CPU_CYCLES, .type = PERF_TYPE_TRACEPOINT));
 	self->vcpu = restore(self->vm, state);
-	count(self->vcpu, 0, LOOPS);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 0);
+	pv_pmu_count(self->vcpu, 0, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
 	ASSERT_STATUS(self->vcpu, 0, -EINVAL);
 	ASSERT_STATUS(self->vcpu, 7, -ENOENT);
 }
@@ -2062,7 +2087,7 @@ static void guest_random_request(struct kvm_pv_pmu_request *r, uint64_t x)
 
 static uint64_t guest_random(uint64_t commits, uint64_t x)
 {
-	struct mailbox *m = guest_mailbox();
+	struct pv_pmu_mailbox *m = pv_pmu_guest_mailbox();
 	uint64_t mask, op, ret;
 	int slot;
 
@@ -2089,8 +2114,8 @@ static uint64_t guest_random(uint64_t commits, uint64_t x)
 /* Its memory may be missing when the guest writes to it. */
 static void *run_without_memory(void *arg)
 {
-	struct thread *t = arg;
-	struct mailbox *m = mailbox(t->vcpu);
+	struct pv_pmu_thread *t = arg;
+	struct pv_pmu_mailbox *m = pv_pmu_mailbox(t->vcpu);
 	struct ucall uc;
 
 	m->fn = t->fn;
@@ -2113,22 +2138,22 @@ static void disturb(struct kvm_vm *vm, unsigned int how)
 
 	switch (how % 4) {
 	case 0:
-		set_area_slot(vm, 0, 0);
+		pv_pmu_set_memslot(vm, 0, 0);
 		usleep(100);
-		set_area_slot(vm, KVM_MEM_READONLY, AREAS * PAGE_SIZE);
+		pv_pmu_set_memslot(vm, KVM_MEM_READONLY, AREAS * PAGE_SIZE);
 		usleep(100);
-		set_area_slot(vm, 0, 0);
-		set_area_slot(vm, flags[how / 4 % 2], AREAS * PAGE_SIZE);
+		pv_pmu_set_memslot(vm, 0, 0);
+		pv_pmu_set_memslot(vm, flags[how / 4 % 2], AREAS * PAGE_SIZE);
 		break;
 	case 1:
-		set_area_slot(vm, KVM_MEM_LOG_DIRTY_PAGES, AREAS * PAGE_SIZE);
-		dirty_areas(vm);
+		pv_pmu_set_memslot(vm, KVM_MEM_LOG_DIRTY_PAGES, AREAS * PAGE_SIZE);
+		pv_pmu_dirty_areas(vm);
 		break;
 	case 2:
 		madvise(areas, AREAS * PAGE_SIZE, MADV_DONTNEED);
 		break;
 	case 3:
-		set_area_slot(vm, 0, AREAS * PAGE_SIZE);
+		pv_pmu_set_memslot(vm, 0, AREAS * PAGE_SIZE);
 		break;
 	}
 }
@@ -2136,13 +2161,13 @@ static void disturb(struct kvm_vm *vm, unsigned int how)
 TEST_F_TIMEOUT(pv_pmu, random_commits, 3600)
 {
 	pthread_t pthreads[NR_VCPUS];
-	struct thread t[NR_VCPUS];
+	struct pv_pmu_thread t[NR_VCPUS];
 	unsigned int how = 0;
 	int i, running;
 
 	for (i = 0; i < NR_VCPUS; i++) {
-		enable(self->vcpus[i]);
-		t[i] = (struct thread) {
+		pv_pmu_enable(self->vcpus[i]);
+		t[i] = (struct pv_pmu_thread) {
 			self->vcpus[i], guest_random, RANDOM_COMMITS, 0x123456789abcdef + i, 1
 		};
 		TEST_ASSERT(!pthread_create(&pthreads[i], NULL, run_without_memory, &t[i]),
@@ -2158,22 +2183,27 @@ TEST_F_TIMEOUT(pv_pmu, random_commits, 3600)
 		pthread_join(pthreads[i], NULL);
 
 	/* all is as at the start for one who behaves */
-	set_area_slot(self->vm, 0, AREAS * PAGE_SIZE);
-	memset(vcpu_area(self->vcpu), 0, PAGE_SIZE);
-	enable(self->vcpu);
-	TEST_ASSERT_EQ(live_events(self->vcpu), 0);
-	request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
-	count(self->vcpu, ALL_SLOTS, LOOPS);
-	ASSERT_COUNT(report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
-	TEST_ASSERT(vcpu_stat(self->vcpu, "pv_pmu_commits") > RANDOM_COMMITS / 20,
-		    "%lu commits", vcpu_stat(self->vcpu, "pv_pmu_commits"));
+	pv_pmu_set_memslot(self->vm, 0, AREAS * PAGE_SIZE);
+	memset(pv_pmu_area(self->vcpu), 0, PAGE_SIZE);
+	pv_pmu_enable(self->vcpu);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, ALL_SLOTS, LOOPS);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+	TEST_ASSERT(pv_pmu_stat(self->vcpu, "pv_pmu_commits") > RANDOM_COMMITS / 20,
+		    "%lu commits", pv_pmu_stat(self->vcpu, "pv_pmu_commits"));
 }
 
-int main(int argc, char *argv[])
+static void pv_pmu_test_init(void)
 {
 	__TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_KVM_PV_PMU),
 		       "KVM offers no paravirtual PMU: it is not built in, kvm.pv_pmu is off, or the host has no PMU");
 
-	counts_are_exact = host_counts_are_exact();
+	pv_pmu_counts_are_exact = host_counts_are_exact();
+}
+
+int main(int argc, char *argv[])
+{
+	pv_pmu_test_init();
 	return test_harness_run(argc, argv);
 }
