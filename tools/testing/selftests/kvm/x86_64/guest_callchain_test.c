@@ -104,6 +104,7 @@ struct guest {
 	uint64_t cr3;
 	uint64_t next_table;
 	uint64_t code;		/* virtual */
+	size_t code_size;
 	uint64_t stack;		/* virtual: two pages */
 	uint64_t stack_gpa[2];
 	uint64_t rsp, rbp;	/* to run with */
@@ -260,7 +261,7 @@ static const char *mode_unsupported(const struct mode *mode)
 	return NULL;
 }
 
-static int levels(struct guest *g)
+static int guest_levels(struct guest *g)
 {
 	return 2 + (int)g->mode.paging;
 }
@@ -275,12 +276,12 @@ static unsigned int word(struct guest *g)
 	return g->mode.code64 ? 8 : 4;
 }
 
-static void *hva(struct guest *g, uint64_t gpa)
+static void *guest_hva(struct guest *g, uint64_t gpa)
 {
 	return addr_gpa2hva(g->vm, gpa);
 }
 
-static uint64_t alloc_table(struct guest *g)
+static uint64_t guest_alloc_table(struct guest *g)
 {
 	uint64_t gpa = g->next_table;
 
@@ -294,15 +295,15 @@ static void *entry_at(struct guest *g, uint64_t table, uint64_t gva, int level)
 	uint64_t index = gva >> (12 + (level - 1) * index_bits(g));
 
 	index &= (1 << index_bits(g)) - 1;
-	return hva(g, table) + index * (g->mode.paging == PAGING_32 ? 4 : 8);
+	return guest_hva(g, table) + index * (g->mode.paging == PAGING_32 ? 4 : 8);
 }
 
-static uint64_t entry_get(struct guest *g, void *entry)
+static uint64_t guest_entry_get(struct guest *g, void *entry)
 {
 	return g->mode.paging == PAGING_32 ? *(uint32_t *)entry : *(uint64_t *)entry;
 }
 
-static void entry_set(struct guest *g, void *entry, uint64_t val)
+static void guest_entry_set(struct guest *g, void *entry, uint64_t val)
 {
 	if (g->mode.paging == PAGING_32)
 		*(uint32_t *)entry = val;
@@ -311,40 +312,40 @@ static void entry_set(struct guest *g, void *entry, uint64_t val)
 }
 
 /* The entry for gva at a level, whose table is there. */
-static void *find_entry(struct guest *g, uint64_t gva, int level)
+static void *guest_find_entry(struct guest *g, uint64_t gva, int level)
 {
 	uint64_t table = g->cr3;
 	int l;
 
-	for (l = levels(g); l > level; l--)
-		table = entry_get(g, entry_at(g, table, gva, l)) & GENMASK_ULL(50, 12);
+	for (l = guest_levels(g); l > level; l--)
+		table = guest_entry_get(g, entry_at(g, table, gva, l)) & GENMASK_ULL(50, 12);
 	return entry_at(g, table, gva, level);
 }
 
 /* Map gva; what is not there of the path to it gets the accessed bit from flags. */
-static void map(struct guest *g, uint64_t gva, uint64_t gpa, int leaf, uint64_t flags)
+static void guest_map(struct guest *g, uint64_t gva, uint64_t gpa, int leaf, uint64_t flags)
 {
 	uint64_t table = g->cr3, val;
 	void *entry;
 	int level;
 
-	for (level = levels(g); level > leaf; level--) {
+	for (level = guest_levels(g); level > leaf; level--) {
 		entry = entry_at(g, table, gva, level);
-		if (!entry_get(g, entry)) {
-			val = alloc_table(g) | PTE_P;
+		if (!guest_entry_get(g, entry)) {
+			val = guest_alloc_table(g) | PTE_P;
 			/* all else is reserved in a PDPTE of PAE */
 			if (g->mode.paging != PAGING_PAE || level < 3)
 				val |= PTE_W | PTE_U | (flags & PTE_A);
-			entry_set(g, entry, val);
+			guest_entry_set(g, entry, val);
 		}
-		table = entry_get(g, entry) & GENMASK_ULL(50, 12);
+		table = guest_entry_get(g, entry) & GENMASK_ULL(50, 12);
 	}
 
 	/* PSE-36 has the bits from 32 on at 13 */
 	if (g->mode.paging == PAGING_32)
 		gpa |= (gpa >> 32) << 13;
-	entry_set(g, entry_at(g, table, gva, leaf),
-		  gpa | flags | PTE_P | (leaf > 1 ? PTE_PS : 0));
+	guest_entry_set(g, entry_at(g, table, gva, leaf),
+			gpa | flags | PTE_P | (leaf > 1 ? PTE_PS : 0));
 }
 
 static void guest_addresses(struct guest *g)
@@ -370,10 +371,11 @@ static uint64_t user_flag(struct guest *g)
 }
 
 /* The CPU accesses the code only, and may find all marked as accessed already. */
-static void map_code(struct guest *g, const void *code, size_t size)
+static void guest_map_code(struct guest *g, const void *code, size_t size)
 {
-	memcpy(hva(g, CODE_GPA), code, size);
-	map(g, g->code, CODE_GPA, 1, PTE_A | PTE_D | PTE_W | user_flag(g));
+	memcpy(guest_hva(g, CODE_GPA), code, size);
+	g->code_size = size;
+	guest_map(g, g->code, CODE_GPA, 1, PTE_A | PTE_D | PTE_W | user_flag(g));
 }
 
 /* Two pages in a row, the second physically before the first if they are small. */
@@ -391,12 +393,12 @@ static void map_stack(struct guest *g)
 	if (leaf == 1) {
 		g->stack_gpa[0] = PAGE_4M + 0x3000;
 		g->stack_gpa[1] = PAGE_4M + 0x1000;
-		map(g, g->stack, g->stack_gpa[0], 1, PTE_W | user_flag(g));
-		map(g, g->stack + PAGE_SIZE, g->stack_gpa[1], 1, PTE_W | user_flag(g));
+		guest_map(g, g->stack, g->stack_gpa[0], 1, PTE_W | user_flag(g));
+		guest_map(g, g->stack + PAGE_SIZE, g->stack_gpa[1], 1, PTE_W | user_flag(g));
 		return;
 	}
 
-	map(g, g->stack, base, leaf, PTE_W | user_flag(g));
+	guest_map(g, g->stack, base, leaf, PTE_W | user_flag(g));
 	g->stack += (leaf == 3 ? PAGE_4M : 0) + PAGE_SIZE;
 	g->stack_gpa[0] = base + (leaf == 3 ? PAGE_4M : 0) + PAGE_SIZE;
 	g->stack_gpa[1] = g->stack_gpa[0] + PAGE_SIZE;
@@ -436,7 +438,7 @@ static void set_sregs(struct guest *g, struct kvm_vcpu *vcpu)
 	vcpu_sregs_set(vcpu, &sregs);
 }
 
-static struct kvm_vcpu *add_vcpu(struct guest *g, int id)
+static struct kvm_vcpu *guest_add_vcpu(struct guest *g, int id)
 {
 	struct kvm_vcpu *vcpu = __vm_vcpu_add(g->vm, id);
 
@@ -449,7 +451,7 @@ static void put_word(struct guest *g, uint64_t gva, uint64_t val)
 {
 	uint64_t off = gva - g->stack;
 
-	memcpy(hva(g, g->stack_gpa[off / PAGE_SIZE] + off % PAGE_SIZE), &val, word(g));
+	memcpy(guest_hva(g, g->stack_gpa[off / PAGE_SIZE] + off % PAGE_SIZE), &val, word(g));
 }
 
 static void put_frame(struct guest *g, uint64_t at, uint64_t next, uint64_t ret)
@@ -480,17 +482,17 @@ static struct guest *guest_new(const struct mode *mode)
 	g->vm = vm_create_barebones();
 	vm_userspace_mem_region_add(g->vm, VM_MEM_SRC_ANONYMOUS, 0, MEM_SLOT,
 				    MEM_SIZE / PAGE_SIZE, 0);
-	memset(hva(g, 0), 0, MEM_SIZE);
+	memset(guest_hva(g, 0), 0, MEM_SIZE);
 	guest_addresses(g);
-	g->cr3 = alloc_table(g);
-	map_code(g, spin_code, sizeof(spin_code));
+	g->cr3 = guest_alloc_table(g);
+	guest_map_code(g, spin_code, sizeof(spin_code));
 	map_stack(g);
 
 	put_frame(g, frame_at(g, 0), frame_at(g, 1), return_address(g, 0));
 	put_frame(g, frame_at(g, 1), frame_at(g, 2), return_address(g, 1));
 	put_frame(g, frame_at(g, 2), 0, return_address(g, 2));
 
-	g->vcpu = add_vcpu(g, 0);
+	g->vcpu = guest_add_vcpu(g, 0);
 	g->rsp = g->stack + 0x80;
 	g->rbp = frame_at(g, 0);
 	return g;
@@ -502,9 +504,9 @@ static void guest_free(struct guest *g)
 	free(g);
 }
 
-static uint64_t checksum(struct guest *g)
+static uint64_t guest_checksum(struct guest *g)
 {
-	const uint64_t *p = hva(g, 0);
+	const uint64_t *p = guest_hva(g, 0);
 	uint64_t sum = 0;
 	size_t i;
 
@@ -513,7 +515,7 @@ static uint64_t checksum(struct guest *g)
 	return sum;
 }
 
-static void run(struct kvm_vcpu *vcpu, struct kvm_regs *regs)
+static void guest_vcpu_run(struct kvm_vcpu *vcpu, struct kvm_regs *regs)
 {
 	regs->rflags = 0x3002;	/* IOPL 3, for the OUT at the end */
 	vcpu_regs_set(vcpu, regs);
@@ -523,33 +525,33 @@ static void run(struct kvm_vcpu *vcpu, struct kvm_regs *regs)
 		    exit_reason_str(vcpu->run->exit_reason));
 }
 
-static void sample_regs(struct sampler *sampler, struct guest *g, struct kvm_regs *regs)
+static void guest_sample_regs(struct sampler *sampler, struct guest *g, struct kvm_regs *regs)
 {
 	sampler_ioctl(sampler, PERF_EVENT_IOC_ENABLE);
-	run(g->vcpu, regs);
+	guest_vcpu_run(g->vcpu, regs);
 	sampler_ioctl(sampler, PERF_EVENT_IOC_DISABLE);
 }
 
-static struct kvm_regs guest_regs(struct guest *g, uint64_t spins)
+static struct kvm_regs guest_spin_regs(struct guest *g, uint64_t spins)
 {
 	return (struct kvm_regs) {
 		.rip = g->code, .rcx = spins, .rsp = g->rsp, .rbp = g->rbp,
 	};
 }
 
-static void sample_guest(struct sampler *sampler, struct guest *g)
+static void guest_sample(struct sampler *sampler, struct guest *g)
 {
-	struct kvm_regs regs = guest_regs(g, SPINS);
+	struct kvm_regs regs = guest_spin_regs(g, SPINS);
 
-	sample_regs(sampler, g, &regs);
+	guest_sample_regs(sampler, g, &regs);
 }
 
 /* Have the CPU mark as accessed what it accesses; it is not to be blamed on us. */
-static void run_unsampled(struct guest *g)
+static void guest_run_unsampled(struct guest *g)
 {
-	struct kvm_regs regs = guest_regs(g, 1);
+	struct kvm_regs regs = guest_spin_regs(g, 1);
 
-	run(g->vcpu, &regs);
+	guest_vcpu_run(g->vcpu, &regs);
 }
 
 static uint64_t marker(struct guest *g)
@@ -559,7 +561,7 @@ static uint64_t marker(struct guest *g)
 
 /* ---- checks of one sample: NULL or what is wrong with it */
 
-static const char *check_start(struct guest *g, const struct sample *sample, size_t code_size)
+static const char *sample_check_start(struct guest *g, const struct sample *sample)
 {
 	if (sample->nr < 2)
 		return "no chain";
@@ -567,14 +569,14 @@ static const char *check_start(struct guest *g, const struct sample *sample, siz
 		return "another marker than that of the guest's mode";
 	if (sample->ips[1] != sample->ip)
 		return "the chain does not start with the sample's IP";
-	if (sample->ip < g->code || sample->ip > g->code + code_size)
+	if (sample->ip < g->code || sample->ip > g->code + g->code_size)
 		return "an IP that is not in the code";
 	return NULL;
 }
 
 static const char *check_chain(struct guest *g, const struct sample *sample, unsigned int frames)
 {
-	const char *why = check_start(g, sample, sizeof(spin_code));
+	const char *why = sample_check_start(g, sample);
 	unsigned int i;
 
 	if (why)
@@ -587,7 +589,7 @@ static const char *check_chain(struct guest *g, const struct sample *sample, uns
 	return NULL;
 }
 
-static void dump_sample(const struct sample *sample)
+static void sample_dump(const struct sample *sample)
 {
 	unsigned int i;
 
@@ -605,20 +607,20 @@ static void expect_frames_attr(struct guest *g, unsigned int frames,
 	const char *why;
 	int i;
 
-	run_unsampled(g);
-	before = checksum(g);
+	guest_run_unsampled(g);
+	before = guest_checksum(g);
 	for (i = 0; i < MAX_RUNS && sampler_fewest(&sampler) < MIN_SAMPLES; i++) {
-		sample_guest(&sampler, g);
+		guest_sample(&sampler, g);
 		while (sampler_next(&sampler, sample, sizeof(buf))) {
 			why = check_chain(g, sample, frames);
 			if (why)
-				dump_sample(sample);
+				sample_dump(sample);
 			TEST_ASSERT(!why, "%s", why);
 		}
 	}
 	TEST_ASSERT(sampler_fewest(&sampler) >= MIN_SAMPLES,
 		    "only %u samples of the guest", sampler_fewest(&sampler));
-	TEST_ASSERT(checksum(g) == before, "guest memory has changed");
+	TEST_ASSERT(guest_checksum(g) == before, "guest memory has changed");
 	sampler_close(&sampler);
 }
 
@@ -763,9 +765,9 @@ TEST_F(mode, chain)
 TEST_F(mode, other_privilege)
 {
 	struct guest *g = self->g;
-	void *entry = find_entry(g, g->stack, g->mode.leaf);
+	void *entry = guest_find_entry(g, g->stack, g->mode.leaf);
 
-	entry_set(g, entry, entry_get(g, entry) ^ PTE_U);
+	guest_entry_set(g, entry, guest_entry_get(g, entry) ^ PTE_U);
 	expect_frames(g, 0);
 }
 
@@ -773,18 +775,18 @@ TEST_F(mode, other_privilege)
 TEST_F(mode, not_present)
 {
 	struct guest *g = self->g;
-	void *entry = find_entry(g, g->stack + PAGE_SIZE, g->mode.leaf);
+	void *entry = guest_find_entry(g, g->stack + PAGE_SIZE, g->mode.leaf);
 
-	entry_set(g, entry, entry_get(g, entry) & ~PTE_P);
+	guest_entry_set(g, entry, guest_entry_get(g, entry) & ~PTE_P);
 	expect_frames(g, g->mode.leaf == 1 ? 1 : 0);
 }
 
 /* ---- hostile guests, and what the event asks for */
 
-static const struct mode kernel64 = { PAGING_64, true, 0, 1 };
-static const struct mode user64 = { PAGING_64, true, 3, 1 };
-static const struct mode kernel_2m = { PAGING_64, true, 0, 2 };
-static const struct mode kernel_pae = { PAGING_PAE, false, 0, 1 };
+static const struct mode mode_kernel64 = { PAGING_64, true, 0, 1 };
+static const struct mode mode_user64 = { PAGING_64, true, 3, 1 };
+static const struct mode mode_kernel_2m = { PAGING_64, true, 0, 2 };
+static const struct mode mode_kernel_pae = { PAGING_PAE, false, 0, 1 };
 
 FIXTURE(guest) {
 	struct guest *kernel;
@@ -793,8 +795,8 @@ FIXTURE(guest) {
 
 FIXTURE_SETUP(guest)
 {
-	self->kernel = guest_new(&kernel64);
-	self->user = guest_new(&user64);
+	self->kernel = guest_new(&mode_kernel64);
+	self->user = guest_new(&mode_user64);
 }
 
 FIXTURE_TEARDOWN(guest)
@@ -861,10 +863,10 @@ TEST_F(guest, rbp_wraps)
 
 	g->rbp = -8ull;
 	g->rsp = g->rbp - 0x100;
-	map(g, g->rbp & PAGE_MASK, g->stack_gpa[0], 1, PTE_W);
-	map(g, 0, g->stack_gpa[1], 1, PTE_W);
-	*(uint64_t *)hva(g, g->stack_gpa[0] + 0xff8) = 0;
-	*(uint64_t *)hva(g, g->stack_gpa[1]) = return_address(g, 0);
+	guest_map(g, g->rbp & PAGE_MASK, g->stack_gpa[0], 1, PTE_W);
+	guest_map(g, 0, g->stack_gpa[1], 1, PTE_W);
+	*(uint64_t *)guest_hva(g, g->stack_gpa[0] + 0xff8) = 0;
+	*(uint64_t *)guest_hva(g, g->stack_gpa[1]) = return_address(g, 0);
 	expect_frames(g, 0);
 }
 
@@ -897,8 +899,8 @@ TEST_F(guest, bad_entries)
 	uint64_t *entry, saved;
 	int level;
 
-	for (level = 1; level <= levels(g); level++) {
-		entry = find_entry(g, g->stack, level);
+	for (level = 1; level <= guest_levels(g); level++) {
+		entry = guest_find_entry(g, g->stack, level);
 		saved = *entry;
 		*entry = saved | PTE_RSVD;
 		expect_frames(g, 0);
@@ -923,8 +925,8 @@ TEST_F(guest, nx_without_nxe)
 	sregs.efer &= ~EFER_NX;
 	vcpu_sregs_set(g->vcpu, &sregs);
 
-	for (level = 1; level <= levels(g); level++) {
-		entry = find_entry(g, g->stack, level);
+	for (level = 1; level <= guest_levels(g); level++) {
+		entry = guest_find_entry(g, g->stack, level);
 		*entry |= PTE_NX;
 		expect_frames(g, 0);
 		*entry &= ~PTE_NX;
@@ -934,8 +936,8 @@ TEST_F(guest, nx_without_nxe)
 
 TEST(large_page_reserved)
 {
-	struct guest *g = guest_new(&kernel_2m);
-	uint64_t *entry = find_entry(g, g->stack, 2);
+	struct guest *g = guest_new(&mode_kernel_2m);
+	uint64_t *entry = guest_find_entry(g, g->stack, 2);
 
 	expect_frames(g, 3);
 	*entry |= BIT_ULL(13);
@@ -946,7 +948,7 @@ TEST(large_page_reserved)
 /* What is on the stack of 32-bit code counts from where its segments begin. */
 TEST(segment_bases)
 {
-	struct guest *g = guest_new(&kernel_pae);
+	struct guest *g = guest_new(&mode_kernel_pae);
 	const uint64_t cs_base = 0x100000, ss_base = 0x200000;
 	struct kvm_sregs sregs;
 	uint64_t next;
@@ -970,7 +972,7 @@ TEST(segment_bases)
 
 TEST(code_of_16_bits)
 {
-	struct guest *g = guest_new(&kernel_pae);
+	struct guest *g = guest_new(&mode_kernel_pae);
 	struct kvm_sregs sregs;
 
 	/* all of it is below 64 KiB */
@@ -986,7 +988,7 @@ TEST(code_of_16_bits)
 
 TEST(paging_off)
 {
-	struct guest *g = guest_new(&kernel_pae);
+	struct guest *g = guest_new(&mode_kernel_pae);
 	struct kvm_sregs sregs;
 
 	vcpu_sregs_get(g->vcpu, &sregs);
@@ -1003,8 +1005,8 @@ TEST(paging_off)
 /* In what is a PDPTE the page size bit is a reserved one. */
 TEST(pae_pdpte_reserved)
 {
-	struct guest *g = guest_new(&kernel_pae);
-	uint64_t *entry = find_entry(g, g->stack, 3);
+	struct guest *g = guest_new(&mode_kernel_pae);
+	uint64_t *entry = guest_find_entry(g, g->stack, 3);
 
 	expect_frames(g, 3);
 	*entry |= PTE_PS;
@@ -1015,7 +1017,7 @@ TEST(pae_pdpte_reserved)
 TEST_F(guest, page_tables_that_loop)
 {
 	struct guest *g = self->kernel;
-	uint64_t *entry = find_entry(g, g->stack, 4);
+	uint64_t *entry = guest_find_entry(g, g->stack, 4);
 
 	/* Every level is the top level's table, and the page as well. */
 	*entry = g->cr3 | PTE_P | PTE_W;
@@ -1036,8 +1038,8 @@ TEST_F(guest, frames_in_many_pages)
 	int i;
 
 	for (i = 0; i < 2 * MAX_STACK_PAGES; i++) {
-		map(g, g->stack + i * PAGE_SIZE, gpa + i * PAGE_SIZE, 1, PTE_W);
-		frame = hva(g, gpa + i * PAGE_SIZE + 0x100);
+		guest_map(g, g->stack + i * PAGE_SIZE, gpa + i * PAGE_SIZE, 1, PTE_W);
+		frame = guest_hva(g, gpa + i * PAGE_SIZE + 0x100);
 		frame[0] = g->stack + (i + 1) * PAGE_SIZE + 0x100;
 		frame[1] = return_address(g, i);
 	}
@@ -1049,9 +1051,9 @@ TEST_F(guest, deleted_memslot)
 	struct guest *g = self->kernel;
 
 	vm_userspace_mem_region_add(g->vm, VM_MEM_SRC_ANONYMOUS, HIGH_GPA, EXTRA_SLOT, 1, 0);
-	*(uint64_t *)hva(g, HIGH_GPA + 0x100) = 0;
-	*(uint64_t *)hva(g, HIGH_GPA + 0x108) = return_address(g, 0);
-	*(uint64_t *)find_entry(g, g->stack, 1) = HIGH_GPA | PTE_P | PTE_W;
+	*(uint64_t *)guest_hva(g, HIGH_GPA + 0x100) = 0;
+	*(uint64_t *)guest_hva(g, HIGH_GPA + 0x108) = return_address(g, 0);
+	*(uint64_t *)guest_find_entry(g, g->stack, 1) = HIGH_GPA | PTE_P | PTE_W;
 	expect_frames(g, 1);
 
 	vm_mem_region_delete(g->vm, EXTRA_SLOT);
@@ -1090,7 +1092,7 @@ TEST_F(guest, memory_that_is_not_ordinary)
 	ASSERT_LT(i, 510);
 
 	vm_set_user_memory_region(g->vm, EXTRA_SLOT, 0, HIGH_GPA, PAGE_SIZE, (void *)vvar);
-	*(uint64_t *)find_entry(g, g->stack, 1) = HIGH_GPA | PTE_P | PTE_W | PTE_U;
+	*(uint64_t *)guest_find_entry(g, g->stack, 1) = HIGH_GPA | PTE_P | PTE_W | PTE_U;
 	g->rsp = g->stack;
 	g->rbp = g->stack + i * 8;
 	expect_frames(g, 0);
@@ -1104,9 +1106,9 @@ TEST_F(guest, memory_not_faulted_in)
 	void *page;
 
 	vm_userspace_mem_region_add(g->vm, VM_MEM_SRC_ANONYMOUS, HIGH_GPA, EXTRA_SLOT, 1, 0);
-	page = hva(g, HIGH_GPA);
+	page = guest_hva(g, HIGH_GPA);
 	madvise(page, PAGE_SIZE, MADV_DONTNEED);
-	*(uint64_t *)find_entry(g, g->stack, 1) = HIGH_GPA | PTE_P | PTE_W;
+	*(uint64_t *)guest_find_entry(g, g->stack, 1) = HIGH_GPA | PTE_P | PTE_W;
 	expect_frames(g, 0);
 	ASSERT_EQ(mincore(page, PAGE_SIZE, &resident), 0);
 	EXPECT_EQ(resident & 1, 0);
@@ -1139,7 +1141,7 @@ TEST_F(guest, excluded)
 		}
 		sampler = sampler_open(cases[i].attr, CLOCK | CYCLES);
 		for (j = 0; j < MAX_RUNS && sampler_fewest(&sampler) < MIN_SAMPLES; j++) {
-			sample_guest(&sampler, cases[i].g);
+			guest_sample(&sampler, cases[i].g);
 			while (sampler_next(&sampler, sample, sizeof(buf)))
 				ASSERT_EQ(sample->nr, 0);
 		}
@@ -1150,7 +1152,7 @@ TEST_F(guest, excluded)
 	/* cpu-clock samples the guest nevertheless, but must not look at it */
 	sampler = sampler_open(&no_guest, CLOCK);
 	for (j = 0; j < MAX_RUNS && sampler_fewest(&sampler) < MIN_SAMPLES; j++) {
-		sample_guest(&sampler, self->user);
+		guest_sample(&sampler, self->user);
 		while (sampler_next(&sampler, sample, sizeof(buf)))
 			for (i = 0; i < sample->nr; i++)
 				ASSERT_GE(sample->ips[i], PERF_CONTEXT_MAX);
@@ -1178,7 +1180,7 @@ TEST_F(guest, smm)
 	if (!kvm_has_cap(KVM_CAP_X86_SMM))
 		SKIP(return, "KVM has no SMM");
 
-	vm_set_user_memory_region(g->vm, 1 << 16 | MEM_SLOT, 0, 0, MEM_SIZE, hva(g, 0));
+	vm_set_user_memory_region(g->vm, 1 << 16 | MEM_SLOT, 0, 0, MEM_SIZE, guest_hva(g, 0));
 	expect_frames(g, 3);
 
 	vcpu_events_get(g->vcpu, &events);
@@ -1202,15 +1204,15 @@ static void copy_segment(struct vmcb_seg *to, const struct kvm_segment *from)
 static void enter_nested(struct guest *g)
 {
 	static const uint8_t vmrun_rax[] = { 0x0f, 0x01, 0xd8 };
-	uint64_t vmcb_gpa = alloc_table(g), vmrun_offset = 0x800;
-	struct vmcb *vmcb = hva(g, vmcb_gpa);
-	struct kvm_regs regs = guest_regs(g, 1);
+	uint64_t vmcb_gpa = guest_alloc_table(g), vmrun_offset = 0x800;
+	struct vmcb *vmcb = guest_hva(g, vmcb_gpa);
+	struct kvm_regs regs = guest_spin_regs(g, 1);
 	struct kvm_sregs sregs;
 
 	vcpu_sregs_get(g->vcpu, &sregs);
 	sregs.efer |= EFER_SVME;
 	vcpu_sregs_set(g->vcpu, &sregs);
-	vcpu_set_msr(g->vcpu, MSR_VM_HSAVE_PA, alloc_table(g));
+	vcpu_set_msr(g->vcpu, MSR_VM_HSAVE_PA, guest_alloc_table(g));
 
 	vmcb->control.intercept = BIT_ULL(INTERCEPT_VMRUN);
 	vmcb->control.asid = 1;
@@ -1226,10 +1228,10 @@ static void enter_nested(struct guest *g)
 	vmcb->save.rip = g->code;
 	vmcb->save.rsp = g->rsp;
 
-	memcpy(hva(g, CODE_GPA + vmrun_offset), vmrun_rax, sizeof(vmrun_rax));
+	memcpy(guest_hva(g, CODE_GPA + vmrun_offset), vmrun_rax, sizeof(vmrun_rax));
 	regs.rip = g->code + vmrun_offset;
 	regs.rax = vmcb_gpa;
-	run(g->vcpu, &regs);
+	guest_vcpu_run(g->vcpu, &regs);
 }
 
 /* It stays in the nested guest: what ends a run is an exit to us, not to its host. */
@@ -1259,7 +1261,7 @@ static void *rewrite(void *data)
 	struct rewriter *rewriter = data;
 
 	while (!READ_ONCE(rewriter->stop))
-		run(rewriter->vcpu, &rewriter->regs);
+		guest_vcpu_run(rewriter->vcpu, &rewriter->regs);
 	return NULL;
 }
 
@@ -1270,7 +1272,7 @@ static void *rewrite(void *data)
 static void expect_either(struct guest *g, uint64_t entry, uint64_t other, unsigned int frames)
 {
 	const uint64_t pte_gva = 0xffffc90000000000, code_gva = g->code + PAGE_SIZE;
-	uint64_t *pte = find_entry(g, g->stack, 1), buf[MAX_CHAIN];
+	uint64_t *pte = guest_find_entry(g, g->stack, 1), buf[MAX_CHAIN];
 	struct perf_event_attr attr = { .sample_period = 20000 };
 	struct sample *sample = (struct sample *)buf;
 	struct rewriter rewriter = {};
@@ -1279,11 +1281,12 @@ static void expect_either(struct guest *g, uint64_t entry, uint64_t other, unsig
 	const char *why;
 	pthread_t thread;
 
-	memcpy(hva(g, CODE_GPA + PAGE_SIZE), rewrite_code, sizeof(rewrite_code));
-	map(g, code_gva, CODE_GPA + PAGE_SIZE, 1, PTE_A | PTE_D | PTE_W);
-	map(g, pte_gva, *(uint64_t *)find_entry(g, g->stack, 2) & GENMASK_ULL(50, 12), 1,
-	    PTE_A | PTE_D | PTE_W);
-	rewriter.vcpu = add_vcpu(g, 1);
+	memcpy(guest_hva(g, CODE_GPA + PAGE_SIZE), rewrite_code, sizeof(rewrite_code));
+	guest_map(g, code_gva, CODE_GPA + PAGE_SIZE, 1, PTE_A | PTE_D | PTE_W);
+	guest_map(g, pte_gva,
+		  *(uint64_t *)guest_find_entry(g, g->stack, 2) & GENMASK_ULL(50, 12), 1,
+		  PTE_A | PTE_D | PTE_W);
+	rewriter.vcpu = guest_add_vcpu(g, 1);
 	rewriter.regs = (struct kvm_regs) {
 		.rip = code_gva, .rcx = SPINS,
 		.rax = entry, .rbx = other, .rdi = pte_gva + ((uint64_t)pte & ~PAGE_MASK),
@@ -1293,16 +1296,16 @@ static void expect_either(struct guest *g, uint64_t entry, uint64_t other, unsig
 	sampler = sampler_open(&attr, CLOCK | CYCLES);
 	pthread_create(&thread, NULL, rewrite, &rewriter);
 	for (i = 0; i < 20; i++) {
-		sample_guest(&sampler, g);
+		guest_sample(&sampler, g);
 		while (sampler_next(&sampler, sample, sizeof(buf))) {
-			why = check_start(g, sample, sizeof(spin_code));
+			why = sample_check_start(g, sample);
 			if (!why && sample->nr != 2 + frames && sample->nr != 2)
 				why = "neither one chain nor the other";
 			if (!why && sample->nr > 2 && sample->ips[2] != return_address(g, 0) &&
 			    sample->ips[2] != return_address(g, 1))
 				why = "another return address";
 			if (why)
-				dump_sample(sample);
+				sample_dump(sample);
 			TEST_ASSERT(!why, "%s", why);
 		}
 	}
@@ -1320,9 +1323,9 @@ TEST_F(guest, rewritten_while_sampled)
 	struct guest *g = self->kernel;
 	uint64_t one = PAGE_4M + 0x5000, other = PAGE_4M + 0x6000;
 
-	memset(hva(g, one), 0, 2 * PAGE_SIZE);
-	*(uint64_t *)hva(g, one + 0x108) = return_address(g, 0);
-	*(uint64_t *)hva(g, other + 0x108) = return_address(g, 1);
+	memset(guest_hva(g, one), 0, 2 * PAGE_SIZE);
+	*(uint64_t *)guest_hva(g, one + 0x108) = return_address(g, 0);
+	*(uint64_t *)guest_hva(g, other + 0x108) = return_address(g, 1);
 	expect_either(g, one | PTE_P | PTE_W, other | PTE_P | PTE_W, 1);
 }
 
@@ -1331,8 +1334,8 @@ TEST_F(guest, unmapped_while_sampled)
 	struct guest *g = self->kernel;
 	uint64_t one = PAGE_4M + 0x5000;
 
-	memset(hva(g, one), 0, PAGE_SIZE);
-	*(uint64_t *)hva(g, one + 0x108) = return_address(g, 0);
+	memset(guest_hva(g, one), 0, PAGE_SIZE);
+	*(uint64_t *)guest_hva(g, one + 0x108) = return_address(g, 0);
 	expect_either(g, one | PTE_P | PTE_W, HOLE_GPA | PTE_P | PTE_RSVD, 1);
 }
 
@@ -1378,7 +1381,7 @@ static uint64_t random_word(struct guest *g)
 
 static void randomize(struct guest *g)
 {
-	uint64_t *p = hva(g, PAGE_4M), *pt = find_entry(g, g->stack, 1);
+	uint64_t *p = guest_hva(g, PAGE_4M), *pt = guest_find_entry(g, g->stack, 1);
 	int i;
 
 	for (i = 0; i < RANDOM_PAGES * 512; i++)
@@ -1386,12 +1389,12 @@ static void randomize(struct guest *g)
 	for (i = 0; i < RANDOM_PAGES; i++)
 		pt[i] = random_entry(g);
 	if (random() % 4 == 0)
-		*(uint64_t *)find_entry(g, g->stack, 2 + random() % 2) = random_entry(g);
+		*(uint64_t *)guest_find_entry(g, g->stack, 2 + random() % 2) = random_entry(g);
 }
 
 static const char *check_random(struct guest *g, const struct sample *sample)
 {
-	const char *why = check_start(g, sample, sizeof(random_code));
+	const char *why = sample_check_start(g, sample);
 	unsigned int i;
 
 	for (i = 2; !why && i < sample->nr; i++)
@@ -1411,17 +1414,17 @@ TEST_F(guest, random)
 	const char *why;
 	unsigned int i;
 
-	run_unsampled(g);
-	map_code(g, random_code, sizeof(random_code));
-	top[0] = *(uint64_t *)find_entry(g, g->stack, 2);
-	top[1] = *(uint64_t *)find_entry(g, g->stack, 3);
+	guest_run_unsampled(g);
+	guest_map_code(g, random_code, sizeof(random_code));
+	top[0] = *(uint64_t *)guest_find_entry(g, g->stack, 2);
+	top[1] = *(uint64_t *)guest_find_entry(g, g->stack, 3);
 	sampler = sampler_open(&attr, CLOCK | CYCLES);
 	srandom(1);
 	for (i = 0; i < MAX_RUNS * RANDOM_ROUNDS; i++) {
 		if (i >= RANDOM_ROUNDS && sampler_fewest(&sampler) >= RANDOM_ROUNDS)
 			break;
-		*(uint64_t *)find_entry(g, g->stack, 3) = top[1];
-		*(uint64_t *)find_entry(g, g->stack, 2) = top[0];
+		*(uint64_t *)guest_find_entry(g, g->stack, 3) = top[1];
+		*(uint64_t *)guest_find_entry(g, g->stack, 2) = top[0];
 		randomize(g);
 		regs = (struct kvm_regs) {
 			.rip = g->code, .rcx = RANDOM_SPINS,
@@ -1429,13 +1432,13 @@ TEST_F(guest, random)
 			.rsi = random_u64(),
 			.rax = 6364136223846793005, .rdx = 1442695040888963407,
 		};
-		before = checksum(g);
-		sample_regs(&sampler, g, &regs);
-		TEST_ASSERT(checksum(g) == before, "guest memory has changed");
+		before = guest_checksum(g);
+		guest_sample_regs(&sampler, g, &regs);
+		TEST_ASSERT(guest_checksum(g) == before, "guest memory has changed");
 		while (sampler_next(&sampler, sample, sizeof(buf))) {
 			why = check_random(g, sample);
 			if (why)
-				dump_sample(sample);
+				sample_dump(sample);
 			TEST_ASSERT(!why, "%s", why);
 			frames += sample->nr - 2;
 		}
@@ -1471,9 +1474,9 @@ static void bench_host(struct guest *g, void *frames)
 
 static void bench_guest(struct guest *g, void *frames)
 {
-	struct kvm_regs regs = guest_regs(g, BENCH_SPINS);
+	struct kvm_regs regs = guest_spin_regs(g, BENCH_SPINS);
 
-	run(g->vcpu, &regs);
+	guest_vcpu_run(g->vcpu, &regs);
 }
 
 struct bench {
@@ -1546,7 +1549,7 @@ static double bench_chain(const struct bench *b, unsigned int frames)
 
 	if (b->mode) {
 		g = guest_new(b->mode);
-		bench_frames(hva(g, g->stack_gpa[0]) + 0x100, g->stack + 0x100, frames,
+		bench_frames(guest_hva(g, g->stack_gpa[0]) + 0x100, g->stack + 0x100, frames,
 			     g->code, 0);
 	} else {
 		host_frames = calloc(frames, BENCH_FRAME);
@@ -1565,8 +1568,8 @@ static double bench_chain(const struct bench *b, unsigned int frames)
 static int bench(void)
 {
 	static const struct bench benches[] = {
-		{ "guest_kernel", &kernel64, bench_guest },
-		{ "guest_user", &user64, bench_guest },
+		{ "guest_kernel", &mode_kernel64, bench_guest },
+		{ "guest_user", &mode_user64, bench_guest },
 		{ "host_user", NULL, bench_host },
 	};
 	static const unsigned int frames[] = { 1, 10, 50 };
@@ -1580,7 +1583,7 @@ static int bench(void)
 }
 
 /* Just after boot timers have the resolution of the tick, and samples are few. */
-static void wait_for_timers(void)
+static void sampler_wait_for_timers(void)
 {
 	struct timespec res;
 	int i;
@@ -1597,7 +1600,7 @@ static void wait_for_timers(void)
 
 int main(int argc, char *argv[])
 {
-	wait_for_timers();
+	sampler_wait_for_timers();
 	if (argc > 1 && !strcmp(argv[1], "--bench"))
 		return bench();
 	return test_harness_run(argc, argv);
