@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Tests of the paravirtual PMU: guests with an area for each vCPU, calls in the
+ * guest, and checks of counts and statuses.
+ */
+#ifndef SELFTEST_KVM_PV_PMU_H
+#define SELFTEST_KVM_PV_PMU_H
+
+#include <linux/perf_event.h>
+#include <pthread.h>
+#include <stdint.h>
+
+#include <asm/kvm_para.h>
+#include <asm/kvm_pv_pmu.h>
+
+#include "kvm_util.h"
+#include "processor.h"
+
+#define NR_VCPUS	2
+#define NR_SLOTS	KVM_PV_PMU_NR_SLOTS
+#define ALL_SLOTS	((1ull << NR_SLOTS) - 1)
+
+/* Two areas for each vCPU, at the same virtual as physical address. */
+#define AREA_SLOT	1
+#define AREA_GPA	0x10000000ul
+#define AREAS		(2 * NR_VCPUS)
+#define COOKIE		0xc00c1e
+
+#define LOOPS		10000
+#define PERIOD		5000
+
+/* What the code between the two hypercalls of pv_pmu_guest_count() does. */
+#define INSTRUCTIONS(loops)	(2 * (loops) + 3)
+#define BRANCHES(loops)		(loops)
+
+/* One for each vCPU, in its GS segment. */
+struct pv_pmu_mailbox {
+	struct pv_pmu_mailbox *self;
+	uint64_t (*fn)(uint64_t a, uint64_t b);
+	uint64_t a, b;
+	struct kvm_pv_pmu_area *area;
+	bool look;		/* whether NMIs take the overflow bits */
+	uint64_t nmis;
+	uint64_t empty;		/* NMIs without an overflow bit */
+	uint64_t overflows[NR_SLOTS];
+};
+
+struct pv_pmu_thread {
+	struct kvm_vcpu *vcpu;
+	uint64_t (*fn)(uint64_t a, uint64_t b);
+	uint64_t a, b;
+	uint64_t ret;
+};
+
+struct pv_pmu_mailbox *pv_pmu_guest_mailbox(void);
+uint64_t pv_pmu_guest_count(uint64_t mask, uint64_t loops);
+uint64_t pv_pmu_host_faults(void);
+struct pv_pmu_mailbox *pv_pmu_mailbox(struct kvm_vcpu *vcpu);
+uint64_t pv_pmu_area_gpa(struct kvm_vcpu *vcpu, int nr);
+struct kvm_pv_pmu_area *pv_pmu_area(struct kvm_vcpu *vcpu);
+struct kvm_pv_pmu_report *pv_pmu_report(struct kvm_vcpu *vcpu, int slot);
+void pv_pmu_set_memslot(struct kvm_vm *vm, uint32_t flags, uint64_t size);
+struct kvm_vm *pv_pmu_vm_create(struct kvm_vcpu *vcpus[NR_VCPUS]);
+uint64_t pv_pmu_call(struct kvm_vcpu *vcpu, uint64_t (*fn)(uint64_t a, uint64_t b),
+		     uint64_t a, uint64_t b);
+void pv_pmu_thread_start(pthread_t *pthread, struct pv_pmu_thread *t);
+uint64_t pv_pmu_call_in_thread(struct kvm_vcpu *vcpu, uint64_t (*fn)(uint64_t a, uint64_t b),
+			       uint64_t a, uint64_t b);
+void pv_pmu_set_user_mode(struct kvm_vcpu *vcpu, bool user);
+uint64_t pv_pmu_wrmsr(struct kvm_vcpu *vcpu, uint64_t val);
+uint64_t pv_pmu_rdmsr(struct kvm_vcpu *vcpu);
+void pv_pmu_spin(struct kvm_vcpu *vcpu, uint64_t loops);
+void pv_pmu_enable(struct kvm_vcpu *vcpu);
+void pv_pmu_request(struct kvm_vcpu *vcpu, int slot,
+		    const struct kvm_pv_pmu_request *request);
+long pv_pmu_hypercall(struct kvm_vcpu *vcpu, uint64_t op, uint64_t mask);
+void pv_pmu_commit(struct kvm_vcpu *vcpu, uint64_t mask);
+void pv_pmu_sync(struct kvm_vcpu *vcpu, uint64_t mask);
+void pv_pmu_count(struct kvm_vcpu *vcpu, uint64_t mask, uint64_t loops);
+void pv_pmu_stop(struct kvm_vcpu *vcpu, int slot);
+uint64_t pv_pmu_dirty_areas(struct kvm_vm *vm);
+bool pv_pmu_is_count(uint64_t n, uint64_t expected);
+void pv_pmu_assert_untouched(const struct kvm_pv_pmu_area *area,
+			     const struct kvm_pv_pmu_area *copy);
+void pv_pmu_assert_no_report(struct kvm_vcpu *vcpu, int slot);
+void pv_pmu_assert_wrmsr_faults(struct kvm_vcpu *vcpu, uint64_t val);
+void pv_pmu_assert_refused(struct kvm_vcpu *vcpu,
+			   const struct kvm_pv_pmu_request *bad, int status);
+uint64_t pv_pmu_stat(struct kvm_vcpu *vcpu, const char *name);
+uint64_t pv_pmu_live_events(struct kvm_vcpu *vcpu);
+int pv_pmu_host_event_open(struct perf_event_attr *attr, pid_t pid, int cpu);
+void pv_pmu_test_init(void);
+
+#define REQUEST(...) (&(struct kvm_pv_pmu_request) { __VA_ARGS__ })
+
+/* An event of PERF_TYPE_HARDWARE that runs. */
+#define HARDWARE(event, ...)							\
+	REQUEST(.type = PERF_TYPE_HARDWARE, .config = PERF_COUNT_HW_##event,	\
+		.flags = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN, ##__VA_ARGS__)
+
+#define SAMPLING(event, period)							\
+	REQUEST(.type = PERF_TYPE_HARDWARE, .config = PERF_COUNT_HW_##event,	\
+		.flags = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN | KVM_PV_PMU_SAMPLE,	\
+		.sample_period = period)
+
+#define ASSERT_COUNT(n, expected) do {						\
+	uint64_t __n = (n), __expected = (expected);				\
+										\
+	TEST_ASSERT(pv_pmu_is_count(__n, __expected), #n " is %lu, not %lu",	\
+		    __n, __expected);						\
+} while (0)
+
+#define ASSERT_STATUS(vcpu, slot, expected) do {				\
+	int __slot = (slot), __expected = (expected);				\
+	int __status = pv_pmu_report(vcpu, __slot)->status;			\
+										\
+	TEST_ASSERT(__status == __expected,					\
+		    "the status of slot %d is %d, not %d",			\
+		    __slot, __status, __expected);				\
+} while (0)
+
+/* The fixture of all cases: for programs that include kvm_test_harness.h. */
+#define PV_PMU_TEST_SUITE()								\
+	FIXTURE(pv_pmu) {								\
+		struct kvm_vm *vm;							\
+		struct kvm_vcpu *vcpus[NR_VCPUS];					\
+		struct kvm_vcpu *vcpu;							\
+		uint64_t faults;							\
+	};										\
+											\
+	FIXTURE_SETUP(pv_pmu)								\
+	{										\
+		self->faults = pv_pmu_host_faults();					\
+		self->vm = pv_pmu_vm_create(self->vcpus);				\
+		self->vcpu = self->vcpus[0];						\
+	}										\
+											\
+	FIXTURE_TEARDOWN(pv_pmu)							\
+	{										\
+		kvm_vm_free(self->vm);							\
+		TEST_ASSERT(pv_pmu_host_faults() == self->faults,			\
+			    "the host has found a fault in itself");			\
+	}
+
+#endif /* SELFTEST_KVM_PV_PMU_H */

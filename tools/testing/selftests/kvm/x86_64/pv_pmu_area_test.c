@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Test that the host writes the area of the paravirtual PMU while it is one, and
+ * never after.
+ *
+ *  - The guest disables it, names it again, names another one, or changes its
+ *    cookie; the vCPU is reset; the VM ends.
+ *  - The VMM takes away the memory, write-protects it, or unmaps it.
+ *  - What the host writes is dirty.
+ *  - A page table of the guest may be the area: the guest alone is hurt.
+ */
+#include <linux/perf_event.h>
+#include <sys/mman.h>
+
+#include "kvm_test_harness.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "pv_pmu.h"
+#include "test_util.h"
+
+PV_PMU_TEST_SUITE();
+
+static struct kvm_pv_pmu_area *other_area(struct kvm_vcpu *vcpu)
+{
+	return addr_gpa2hva(vcpu->vm, pv_pmu_area_gpa(vcpu, 1));
+}
+
+/* ---- the area's life */
+
+TEST_F(pv_pmu, disable)
+{
+	struct kvm_pv_pmu_area copy;
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
+	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpu, 0), 0);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+	TEST_ASSERT_EQ(pv_pmu_rdmsr(self->vcpu), 0);
+
+	copy = *pv_pmu_area(self->vcpu);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 1), -KVM_EFAULT);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
+	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpu, 0), 0);
+}
+
+TEST_F(pv_pmu, same_area_again)
+{
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_enable(self->vcpu);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+}
+
+TEST_F(pv_pmu, another_area)
+{
+	struct kvm_pv_pmu_area *other = other_area(self->vcpu), copy;
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	other->header.cookie = COOKIE + 1;
+	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpu,
+				    pv_pmu_area_gpa(self->vcpu, 1) | KVM_PV_PMU_ENABLED), 0);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+	TEST_ASSERT_EQ(other->header.cookie_echo, COOKIE + 1);
+
+	copy = *pv_pmu_area(self->vcpu);
+	other->slots[0].request = *HARDWARE(INSTRUCTIONS);
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	ASSERT_COUNT(other->slots[0].report.count, INSTRUCTIONS(LOOPS));
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
+}
+
+TEST_F(pv_pmu, another_cookie)
+{
+	static const uint64_t cookies[] = { 0, COOKIE + 1 };
+	struct kvm_pv_pmu_area copy;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(cookies); i++) {
+		pv_pmu_enable(self->vcpu);
+		pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+		pv_pmu_commit(self->vcpu, BIT(0));
+
+		pv_pmu_area(self->vcpu)->header.cookie = cookies[i];
+		pv_pmu_area(self->vcpu)->header.overflow = 0;
+		copy = *pv_pmu_area(self->vcpu);
+		pv_pmu_mailbox(self->vcpu)->nmis = 0;
+		pv_pmu_spin(self->vcpu, 10 * LOOPS);
+		TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 1), -KVM_EFAULT);
+		TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+		vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU);
+		pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
+		TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->nmis, 0);
+	}
+}
+
+/* An INIT, which KVM takes note of when it is asked for the state of the vCPU. */
+TEST_F(pv_pmu, reset)
+{
+	struct kvm_vcpu_events events;
+	struct kvm_mp_state mp_state;
+	struct kvm_pv_pmu_area copy;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	vcpu_sregs_get(self->vcpu, &sregs);
+	vcpu_regs_get(self->vcpu, &regs);
+	copy = *pv_pmu_area(self->vcpu);
+
+	vcpu_events_get(self->vcpu, &events);
+	events.flags |= KVM_VCPUEVENT_VALID_SMM;
+	events.smi.latched_init = 1;
+	vcpu_events_set(self->vcpu, &events);
+	vcpu_mp_state_get(self->vcpu, &mp_state);
+	TEST_ASSERT_EQ(vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU), 0);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+
+	vcpu_sregs_set(self->vcpu, &sregs);
+	vcpu_regs_set(self->vcpu, &regs);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
+}
+
+/* The VM ends while its events run. */
+TEST_F(pv_pmu, vm_ends)
+{
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, 3, LOOPS);
+}
+
+/* ---- the area's memory */
+
+TEST_F(pv_pmu, dirty_log)
+{
+	const uint64_t page = BIT((pv_pmu_area_gpa(self->vcpu, 0) - AREA_GPA) / PAGE_SIZE);
+
+	vm_mem_region_set_flags(self->vm, AREA_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
+	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), 0);
+	pv_pmu_enable(self->vcpu);
+	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), page);
+
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), page);
+	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), 0);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+
+	/* what is brought up to date for a VMM that saves the vCPU */
+	vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU);
+	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), page);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->count > INSTRUCTIONS(LOOPS),
+		    "reading the MSR has not brought the report up to date");
+
+	/* the guest itself does not touch it in its NMIs now */
+	pv_pmu_mailbox(self->vcpu)->look = false;
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_commit(self->vcpu, BIT(0));
+	pv_pmu_dirty_areas(self->vm);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->nmis, 1);
+	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), page);
+
+	vm_mem_region_set_flags(self->vm, AREA_SLOT, 0);
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+}
+
+TEST_F(pv_pmu, memory_gone)
+{
+	struct kvm_pv_pmu_area copy;
+
+	pv_pmu_mailbox(self->vcpu)->look = false;
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, 3, LOOPS);
+
+	copy = *pv_pmu_area(self->vcpu);
+	pv_pmu_set_memslot(self->vm, 0, 0);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 3), -KVM_EFAULT);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 3), -KVM_EFAULT);
+	vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
+
+	/* back, and counted all the while */
+	pv_pmu_set_memslot(self->vm, 0, AREAS * PAGE_SIZE);
+	pv_pmu_commit(self->vcpu, 0);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 1)->count >= copy.slots[1].report.count + 2 * LOOPS,
+		    "the count has not gone on");
+}
+
+TEST_F(pv_pmu, memory_becomes_read_only)
+{
+	struct kvm_pv_pmu_area copy;
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+
+	copy = *pv_pmu_area(self->vcpu);
+	pv_pmu_set_memslot(self->vm, 0, 0);
+	pv_pmu_set_memslot(self->vm, KVM_MEM_READONLY, AREAS * PAGE_SIZE);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 1), -KVM_EFAULT);
+	pv_pmu_assert_wrmsr_faults(self->vcpu, pv_pmu_area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
+}
+
+/* The VMM has no memory where its memslot says it has. */
+TEST_F(pv_pmu, memory_unmapped_in_the_host)
+{
+	void *areas = addr_gpa2hva(self->vm, AREA_GPA);
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_mailbox(self->vcpu)->look = false;
+	pv_pmu_commit(self->vcpu, BIT(0));
+
+	TEST_ASSERT(!mprotect(areas, AREAS * PAGE_SIZE, PROT_NONE), "mprotect failed");
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+	pv_pmu_assert_wrmsr_faults(self->vcpu, pv_pmu_area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED);
+	TEST_ASSERT(!mprotect(areas, AREAS * PAGE_SIZE, PROT_READ), "mprotect failed");
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+
+	TEST_ASSERT(!mprotect(areas, AREAS * PAGE_SIZE, PROT_READ | PROT_WRITE),
+		    "mprotect failed");
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_commit(self->vcpu, BIT(0));
+	ASSERT_STATUS(self->vcpu, 0, 0);
+}
+
+static uint64_t guest_read(uint64_t address, uint64_t unused)
+{
+	return READ_ONCE(*(uint64_t *)address);
+}
+
+/* The table that maps the areas: the host does what it is asked, to the guest. */
+TEST_F(pv_pmu, area_is_page_table)
+{
+	uint64_t *ptes = vm_get_page_table_entry(self->vm, AREA_GPA);
+	uint64_t gpa = addr_hva2gpa(self->vm, ptes), pte = ptes[2];
+	struct kvm_pv_pmu_area *area = (void *)ptes;
+
+	/* an entry is the cookie */
+	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpu, gpa | KVM_PV_PMU_ENABLED), 0);
+	TEST_ASSERT_EQ(ptes[0], KVM_PV_PMU_VERSION | (uint64_t)NR_SLOTS << 32);
+	TEST_ASSERT_EQ(ptes[2], pte);
+	TEST_ASSERT_EQ(ptes[3], pte);
+
+	area->slots[0].request = *HARDWARE(INSTRUCTIONS);
+	pv_pmu_count(self->vcpu, ALL_SLOTS, LOOPS);
+	ASSERT_COUNT(area->slots[0].report.count, INSTRUCTIONS(LOOPS));
+
+	/* the area that was mapped there is where the header points to now */
+	pv_pmu_mailbox(self->vcpu)->fn = guest_read;
+	pv_pmu_mailbox(self->vcpu)->a = AREA_GPA;
+	vcpu_run(self->vcpu);
+	TEST_ASSERT_KVM_EXIT_REASON(self->vcpu, KVM_EXIT_MMIO);
+	TEST_ASSERT_EQ(self->vcpu->run->mmio.phys_addr, (uint64_t)NR_SLOTS << 32);
+}
+
+int main(int argc, char *argv[])
+{
+	pv_pmu_test_init();
+	return test_harness_run(argc, argv);
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Test that counts of the paravirtual PMU are exact: of instructions and branches,
+ * at one privilege level, on another thread, and while the host takes the counters.
+ *
+ *  - A count is that of the code between a commit and a sync.
+ *  - An event that is stopped keeps the count, an event that is closed does not.
+ *  - EXCLUDE_USER and EXCLUDE_KERNEL hold.
+ *  - Counting goes on when another thread runs the vCPU.
+ *  - Without a counter of the host an event does not run, and says so.
+ *
+ * Counts are compared exactly if the CPU's own counter of instructions is exact
+ * for a guest, as perf_event_open() sees it; if not, they may be a bit above.
+ */
+#include <linux/perf_event.h>
+
+#include "kvm_test_harness.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "pv_pmu.h"
+#include "test_util.h"
+
+PV_PMU_TEST_SUITE();
+
+/* ---- counting */
+
+TEST_F(pv_pmu, counts)
+{
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
+	uint32_t seq;
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 30, HARDWARE(BRANCH_INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0) | BIT(30), LOOPS);
+	ASSERT_STATUS(self->vcpu, 0, 0);
+	ASSERT_STATUS(self->vcpu, 30, 0);
+	ASSERT_COUNT(r->count, INSTRUCTIONS(LOOPS));
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 30)->count, BRANCHES(LOOPS));
+	TEST_ASSERT(r->time_running, "the event ran for no time");
+	TEST_ASSERT_EQ(r->time_running, r->time_enabled);
+	TEST_ASSERT_EQ(r->overflows | r->last_period | r->throttled, 0);
+	TEST_ASSERT_EQ(r->rdpmc_index, 0);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 2);
+
+	seq = r->seq;
+	TEST_ASSERT(!(seq & 1), "the sequence count of a finished report is odd");
+	pv_pmu_sync(self->vcpu, BIT(0));
+	TEST_ASSERT(!(r->seq & 1) && r->seq != seq, "the sequence count went from %u to %u",
+		    seq, r->seq);
+}
+
+TEST_F(pv_pmu, reports_what_it_is_asked_for)
+{
+	uint64_t n;
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS));
+	pv_pmu_commit(self->vcpu, 3);
+	pv_pmu_sync(self->vcpu, BIT(1));
+	n = pv_pmu_report(self->vcpu, 1)->count;
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 0)->count, 0);
+	TEST_ASSERT(n, "no count");
+
+	/* a commit reports all that run */
+	pv_pmu_commit(self->vcpu, 0);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->count > n, "slot 0 is left behind");
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 1)->count > n, "slot 1 is left behind");
+}
+
+TEST_F(pv_pmu, stops_and_goes_on)
+{
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
+	uint64_t n;
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS, .flags = KVM_PV_PMU_OPEN));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	ASSERT_STATUS(self->vcpu, 0, 0);
+	TEST_ASSERT_EQ(r->count, 0);
+	TEST_ASSERT_EQ(r->time_enabled, 0);
+
+	pv_pmu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	ASSERT_COUNT(r->count, INSTRUCTIONS(LOOPS));
+
+	pv_pmu_stop(self->vcpu, 0);
+	n = r->count;
+	pv_pmu_spin(self->vcpu, LOOPS);
+	pv_pmu_sync(self->vcpu, BIT(0));
+	TEST_ASSERT_EQ(r->count, n);
+
+	pv_pmu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	ASSERT_COUNT(r->count, n + INSTRUCTIONS(LOOPS));
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
+}
+
+TEST_F(pv_pmu, closes)
+{
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 3, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(3), LOOPS);
+
+	/* what is not open need not be valid */
+	pv_pmu_request(self->vcpu, 3, REQUEST(.type = -1, .flags = (uint32_t)~KVM_PV_PMU_OPEN,
+					      .reserved[2] = 1));
+	pv_pmu_commit(self->vcpu, BIT(3));
+	pv_pmu_assert_no_report(self->vcpu, 3);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+
+	pv_pmu_request(self->vcpu, 3, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(3), LOOPS);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 3)->count, INSTRUCTIONS(LOOPS));
+}
+
+TEST_F(pv_pmu, another_event_starts_at_zero)
+{
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(BRANCH_INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	ASSERT_COUNT(r->count, BRANCHES(LOOPS));
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
+}
+
+TEST_F(pv_pmu, privilege_levels)
+{
+	const uint32_t user = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN | KVM_PV_PMU_EXCLUDE_KERNEL;
+	const uint32_t kernel = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN | KVM_PV_PMU_EXCLUDE_USER;
+	uint64_t n[2];
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS, .flags = user));
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = kernel));
+	pv_pmu_request(self->vcpu, 2, HARDWARE(INSTRUCTIONS, .flags = user | kernel));
+	pv_pmu_count(self->vcpu, 7, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 0)->count, 0);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 1)->count, INSTRUCTIONS(LOOPS));
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 2)->count, 0);
+
+	/* the same call twice, so that all but the loops cancels out */
+	pv_pmu_set_user_mode(self->vcpu, true);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	pv_pmu_set_user_mode(self->vcpu, false);
+	pv_pmu_sync(self->vcpu, 7);
+	n[0] = pv_pmu_report(self->vcpu, 0)->count;
+	n[1] = pv_pmu_report(self->vcpu, 1)->count;
+	pv_pmu_set_user_mode(self->vcpu, true);
+	pv_pmu_spin(self->vcpu, 2 * LOOPS);
+	pv_pmu_set_user_mode(self->vcpu, false);
+	pv_pmu_sync(self->vcpu, 7);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count - 2 * n[0], 2 * LOOPS);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 1)->count - n[1] < LOOPS,
+		    "the count of the kernel has the user's loops");
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 2)->count, 0);
+}
+
+TEST_F(pv_pmu, another_thread)
+{
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
+	uint64_t n;
+
+	/* the same calls, all of them on this thread and then not */
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_commit(self->vcpu, BIT(0));
+	pv_pmu_call(self->vcpu, pv_pmu_guest_count, BIT(0), LOOPS);
+	n = r->count;
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_commit(self->vcpu, BIT(0));
+	TEST_ASSERT_EQ(pv_pmu_call_in_thread(self->vcpu, pv_pmu_guest_count, BIT(0), LOOPS), 0);
+	ASSERT_COUNT(r->count, n);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
+
+	/* and back, to where there was one before; that thread is gone */
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	TEST_ASSERT(r->count > n + INSTRUCTIONS(LOOPS), "the count has not gone on");
+	TEST_ASSERT(r->time_running && r->time_running <= r->time_enabled,
+		    "ran for %llu of %llu ns", r->time_running, r->time_enabled);
+}
+
+/* ---- the host takes its counters */
+
+#define MAX_COUNTERS	64
+
+/* Pinned events of the host on this CPU, until there is no counter left. */
+static int take_counters(int fds[MAX_COUNTERS], int leave)
+{
+	struct perf_event_attr attr = { .pinned = 1 };
+	uint64_t val;
+	int n, i;
+
+	for (n = 0; n < MAX_COUNTERS; n++) {
+		fds[n] = pv_pmu_host_event_open(&attr, -1, 0);
+		TEST_ASSERT(fds[n] >= 0, __KVM_SYSCALL_ERROR("perf_event_open", fds[n]));
+		if (read(fds[n], &val, sizeof(val)) != sizeof(val))
+			break;
+	}
+	for (i = n; i >= max(n - leave, 0); i--)
+		close(fds[i]);
+	return i + 1;
+}
+
+static void give_counters(int fds[MAX_COUNTERS], int n)
+{
+	while (n--)
+		close(fds[n]);
+}
+
+TEST_F(pv_pmu, counters_taken)
+{
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
+	int fds[MAX_COUNTERS], n;
+	uint64_t counted, running;
+
+	kvm_pin_this_task_to_pcpu(0);
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	ASSERT_COUNT(r->count, INSTRUCTIONS(LOOPS));
+	pv_pmu_stop(self->vcpu, 0);
+	counted = r->count;
+	running = r->time_running;
+
+	n = take_counters(fds, 0);
+	pv_pmu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	ASSERT_STATUS(self->vcpu, 0, 0);
+	TEST_ASSERT_EQ(r->count, counted);
+	TEST_ASSERT_EQ(r->time_running, running);
+	TEST_ASSERT(r->time_enabled > running, "time stood still");
+	pv_pmu_stop(self->vcpu, 0);
+
+	give_counters(fds, n);
+	pv_pmu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	ASSERT_COUNT(r->count, counted + INSTRUCTIONS(LOOPS));
+	TEST_ASSERT(r->time_running > running, "the event ran for no time");
+}
+
+TEST_F(pv_pmu, counters_taken_pinned)
+{
+	const uint32_t pinned = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN | KVM_PV_PMU_PINNED;
+	int fds[MAX_COUNTERS], n;
+
+	kvm_pin_this_task_to_pcpu(0);
+	pv_pmu_enable(self->vcpu);
+	n = take_counters(fds, 1);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS, .flags = pinned));
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = pinned));
+	pv_pmu_count(self->vcpu, 3, LOOPS);
+	ASSERT_STATUS(self->vcpu, 0, 0);
+	ASSERT_STATUS(self->vcpu, 1, -EBUSY);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 1)->count, 0);
+
+	/* there is one again, when it is asked for again */
+	give_counters(fds, n);
+	pv_pmu_stop(self->vcpu, 1);
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = pinned));
+	pv_pmu_count(self->vcpu, BIT(1), LOOPS);
+	ASSERT_STATUS(self->vcpu, 1, 0);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 1)->count, INSTRUCTIONS(LOOPS));
+}
+
+int main(int argc, char *argv[])
+{
+	pv_pmu_test_init();
+	return test_harness_run(argc, argv);
+}

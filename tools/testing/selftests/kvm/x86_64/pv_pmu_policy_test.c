@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Test that the paravirtual PMU counts no more than its host allows.
+ *
+ *  - Raw events are counted where the host grants them, except for bits of the
+ *    event that belong to the host.
+ *  - The event filter of the VM holds, also for an event that is counted already.
+ *  - The module parameters pv_pmu_max_events, pv_pmu_raw and pv_pmu_pinned hold.
+ *  - The VMM needs the permission to count itself what its guest counts.
+ */
+#include <linux/capability.h>
+#include <linux/perf_event.h>
+#include <sys/syscall.h>
+
+#include "kvm_test_harness.h"
+#include "kvm_util.h"
+#include "pmu.h"
+#include "processor.h"
+#include "pv_pmu.h"
+#include "test_util.h"
+
+PV_PMU_TEST_SUITE();
+
+/* Instructions, by number: Intel's and AMD's CPUs have the same one. */
+#define RAW_INSTRUCTIONS	RAW_EVENT(0xc0, 0)
+
+#define RAW(...) HARDWARE(CPU_CYCLES, .type = PERF_TYPE_RAW, ##__VA_ARGS__)
+
+TEST_F(pv_pmu, raw_events)
+{
+	static const uint64_t refused[] = {
+		ARCH_PERFMON_EVENTSEL_USR, ARCH_PERFMON_EVENTSEL_OS,
+		ARCH_PERFMON_EVENTSEL_INT, ARCH_PERFMON_EVENTSEL_ANY,
+		ARCH_PERFMON_EVENTSEL_ENABLE, 1ull << 63,
+	};
+	int i;
+
+	pv_pmu_enable(self->vcpu);
+	if (!(pv_pmu_area(self->vcpu)->header.features & KVM_PV_PMU_FEATURE_RAW)) {
+		pv_pmu_assert_refused(self->vcpu, RAW(.config = RAW_INSTRUCTIONS), -EOPNOTSUPP);
+		SKIP(return, "the host grants no raw events");
+	}
+	pv_pmu_request(self->vcpu, 0, RAW(.config = RAW_INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	ASSERT_STATUS(self->vcpu, 0, 0);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+
+	for (i = 0; i < ARRAY_SIZE(refused); i++)
+		pv_pmu_assert_refused(self->vcpu, RAW(.config = RAW_INSTRUCTIONS | refused[i]),
+				      -EINVAL);
+}
+
+static void set_filter(struct kvm_vm *vm, uint32_t action, uint32_t n, uint64_t event)
+{
+	struct {
+		struct kvm_pmu_event_filter filter;
+		uint64_t events[1];
+	} f = { .filter = { .action = action, .nevents = n }, .events = { event } };
+
+	vm_ioctl(vm, KVM_SET_PMU_EVENT_FILTER, &f.filter);
+}
+
+TEST_F(pv_pmu, event_filter)
+{
+	pv_pmu_enable(self->vcpu);
+	set_filter(self->vm, KVM_PMU_EVENT_DENY, 1, RAW_INSTRUCTIONS);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 1, RAW(.config = RAW_INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 2, HARDWARE(BRANCH_INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, 7, LOOPS);
+	ASSERT_STATUS(self->vcpu, 0, -EOPNOTSUPP);
+	ASSERT_STATUS(self->vcpu, 1, -EOPNOTSUPP);
+	ASSERT_STATUS(self->vcpu, 2, 0);
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 0)->count, 0);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 2)->count, BRANCHES(LOOPS));
+
+	/* another filter, another status, be it asked for again or not */
+	set_filter(self->vm, KVM_PMU_EVENT_ALLOW, 1, RAW_INSTRUCTIONS);
+	pv_pmu_request(self->vcpu, 0, REQUEST());
+	pv_pmu_commit(self->vcpu, BIT(0));
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_SYNC, 7), 0);
+	ASSERT_STATUS(self->vcpu, 0, 0);
+	ASSERT_STATUS(self->vcpu, 1, 0);
+	ASSERT_STATUS(self->vcpu, 2, -EOPNOTSUPP);
+	pv_pmu_stop(self->vcpu, 0);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->count >= INSTRUCTIONS(LOOPS), "%llu instructions",
+		    pv_pmu_report(self->vcpu, 0)->count);
+}
+
+/* ---- what the host grants */
+
+#define PARAMETER(name)	"/sys/module/kvm/parameters/" name
+#define PARANOID	"/proc/sys/kernel/perf_event_paranoid"
+
+static bool write_string(const char *path, const char *val)
+{
+	int fd = open(path, O_WRONLY);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = write(fd, val, strlen(val)) == strlen(val);
+	close(fd);
+	return ok;
+}
+
+static void read_string(const char *path, char *val, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t n = fd < 0 ? -1 : read(fd, val, size - 1);
+
+	TEST_ASSERT(n >= 0, "%s cannot be read", path);
+	val[n] = 0;
+	val[strcspn(val, "\n")] = 0;
+	close(fd);
+}
+
+FIXTURE(pv_pmu_policy) {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpus[NR_VCPUS];
+	struct kvm_vcpu *vcpu;
+	char old[16];
+};
+
+/*
+ * A setting of the host, which goes back when the test ends, however it does. A
+ * parameter that can only be set at boot is tested if it was.
+ */
+FIXTURE_VARIANT(pv_pmu_policy) {
+	const char *path;
+	const char *val;
+	void (*test)(struct kvm_vcpu *vcpu);
+};
+
+FIXTURE_SETUP(pv_pmu_policy)
+{
+	read_string(variant->path, self->old, sizeof(self->old));
+}
+
+FIXTURE_TEARDOWN_PARENT(pv_pmu_policy)
+{
+	write_string(variant->path, self->old);
+}
+
+static void set_capability(int cap, bool on)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+
+	TEST_ASSERT(!syscall(__NR_capget, &header, data), "capget failed");
+	data[cap / 32].effective &= ~BIT(cap % 32);
+	if (on)
+		data[cap / 32].effective |= BIT(cap % 32);
+	TEST_ASSERT(!syscall(__NR_capset, &header, data), "capset failed");
+}
+
+static void test_max_events(struct kvm_vcpu *vcpu)
+{
+	int i;
+
+	pv_pmu_enable(vcpu);
+	for (i = 0; i < 4; i++)
+		pv_pmu_request(vcpu, i, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(vcpu, 0xf, LOOPS);
+	for (i = 0; i < 4; i++) {
+		ASSERT_STATUS(vcpu, i, i < 2 ? 0 : -ENOSPC);
+		ASSERT_COUNT(pv_pmu_report(vcpu, i)->count, i < 2 ? INSTRUCTIONS(LOOPS) : 0);
+	}
+	TEST_ASSERT_EQ(pv_pmu_live_events(vcpu), 2);
+
+	pv_pmu_request(vcpu, 0, REQUEST());
+	pv_pmu_commit(vcpu, BIT(0));
+	pv_pmu_count(vcpu, BIT(3), LOOPS);
+	ASSERT_STATUS(vcpu, 3, 0);
+	ASSERT_COUNT(pv_pmu_report(vcpu, 3)->count, INSTRUCTIONS(LOOPS));
+}
+
+static void test_no_raw_events(struct kvm_vcpu *vcpu)
+{
+	pv_pmu_enable(vcpu);
+	TEST_ASSERT(!(pv_pmu_area(vcpu)->header.features & KVM_PV_PMU_FEATURE_RAW),
+		    "the header tells of raw events");
+	pv_pmu_assert_refused(vcpu, RAW(.config = RAW_INSTRUCTIONS), -EOPNOTSUPP);
+}
+
+static void test_paranoid(struct kvm_vcpu *vcpu)
+{
+	const uint32_t run = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN;
+
+	pv_pmu_enable(vcpu);
+	set_capability(CAP_PERFMON, false);
+	set_capability(CAP_SYS_ADMIN, false);
+	pv_pmu_request(vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = run | KVM_PV_PMU_EXCLUDE_USER));
+	pv_pmu_request(vcpu, 2, HARDWARE(INSTRUCTIONS, .flags = run | KVM_PV_PMU_EXCLUDE_KERNEL));
+	pv_pmu_count(vcpu, 7, LOOPS);
+	ASSERT_STATUS(vcpu, 0, -EACCES);
+	ASSERT_STATUS(vcpu, 1, -EACCES);
+	ASSERT_STATUS(vcpu, 2, 0);
+	TEST_ASSERT_EQ(pv_pmu_report(vcpu, 0)->count, 0);
+
+	/* a refusal stands for a second */
+	set_capability(CAP_PERFMON, true);
+	pv_pmu_count(vcpu, 7, LOOPS);
+	ASSERT_STATUS(vcpu, 0, -EACCES);
+	sleep(2);
+	pv_pmu_count(vcpu, 7, LOOPS);
+	ASSERT_STATUS(vcpu, 0, 0);
+	ASSERT_COUNT(pv_pmu_report(vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+}
+
+static void test_very_paranoid(struct kvm_vcpu *vcpu)
+{
+	pv_pmu_enable(vcpu);
+	set_capability(CAP_SYS_ADMIN, false);
+	pv_pmu_request(vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(vcpu, 1, HARDWARE(INSTRUCTIONS,
+					 .flags = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN |
+					   KVM_PV_PMU_EXCLUDE_KERNEL));
+	pv_pmu_count(vcpu, 3, LOOPS);
+	ASSERT_STATUS(vcpu, 0, -EACCES);
+	ASSERT_STATUS(vcpu, 1, -EACCES);
+	TEST_ASSERT_EQ(pv_pmu_report(vcpu, 1)->count, 0);
+}
+
+static void test_no_pinned_events(struct kvm_vcpu *vcpu)
+{
+	pv_pmu_enable(vcpu);
+	pv_pmu_assert_refused(vcpu, HARDWARE(INSTRUCTIONS,
+					     .flags = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN |
+					       KVM_PV_PMU_PINNED), -EOPNOTSUPP);
+}
+
+FIXTURE_VARIANT_ADD(pv_pmu_policy, max_events) {
+	PARAMETER("pv_pmu_max_events"), "2", test_max_events
+};
+
+FIXTURE_VARIANT_ADD(pv_pmu_policy, no_raw_events) {
+	PARAMETER("pv_pmu_raw"), "N", test_no_raw_events
+};
+
+FIXTURE_VARIANT_ADD(pv_pmu_policy, no_pinned_events) {
+	PARAMETER("pv_pmu_pinned"), "N", test_no_pinned_events
+};
+
+FIXTURE_VARIANT_ADD(pv_pmu_policy, very_paranoid) {
+	PARANOID, "3", test_very_paranoid
+};
+
+FIXTURE_VARIANT_ADD(pv_pmu_policy, paranoid) {
+	PARANOID, "2", test_paranoid
+};
+
+TEST_F(pv_pmu_policy, holds)
+{
+	uint64_t faults = pv_pmu_host_faults();
+
+	if (strcmp(self->old, variant->val) && !write_string(variant->path, variant->val))
+		SKIP(return, "%s cannot be set to %s", variant->path, variant->val);
+	self->vm = pv_pmu_vm_create(self->vcpus);
+	variant->test(self->vcpus[0]);
+	kvm_vm_free(self->vm);
+	TEST_ASSERT_EQ(pv_pmu_host_faults(), faults);
+}
+
+int main(int argc, char *argv[])
+{
+	pv_pmu_test_init();
+	return test_harness_run(argc, argv);
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Test the overflows and NMIs of the paravirtual PMU.
+ *
+ *  - There are as many overflows as periods in the count, and one NMI for each that
+ *    the guest has looked at; no NMI comes without an overflow bit.
+ *  - The period changes while the event runs; the host finds the period itself for
+ *    a frequency.
+ *  - Samples are of one privilege level, of two vCPUs at a time, of all slots at a
+ *    time, and of a vCPU that another thread runs.
+ */
+#include <pthread.h>
+
+#include "kvm_test_harness.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "pv_pmu.h"
+#include "test_util.h"
+
+PV_PMU_TEST_SUITE();
+
+/* All overflows are reported, and each was looked at in one NMI. */
+static void assert_overflows(struct kvm_vcpu *vcpu, int slot, uint64_t period)
+{
+	struct kvm_pv_pmu_report *r = pv_pmu_report(vcpu, slot);
+
+	ASSERT_STATUS(vcpu, slot, 0);
+	ASSERT_COUNT(r->overflows, r->count / period);
+	TEST_ASSERT_EQ(r->last_period, period);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(vcpu)->overflows[slot], r->overflows);
+}
+
+TEST_F(pv_pmu, samples)
+{
+	struct pv_pmu_mailbox *m = pv_pmu_mailbox(self->vcpu);
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), 10 * LOOPS);
+	pv_pmu_stop(self->vcpu, 0);
+	assert_overflows(self->vcpu, 0, PERIOD);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->overflows >= INSTRUCTIONS(10 * LOOPS) / PERIOD,
+		    "%llu overflows", pv_pmu_report(self->vcpu, 0)->overflows);
+	TEST_ASSERT_EQ(m->nmis, pv_pmu_report(self->vcpu, 0)->overflows);
+	TEST_ASSERT_EQ(m->empty, 0);
+	TEST_ASSERT_EQ(pv_pmu_area(self->vcpu)->header.overflow, 0);
+	TEST_ASSERT_EQ(pv_pmu_stat(self->vcpu, "pv_pmu_nmis"), m->nmis);
+	TEST_ASSERT_EQ(pv_pmu_stat(self->vcpu, "pv_pmu_overflows"), m->nmis);
+}
+
+TEST_F(pv_pmu, samples_not_looked_at)
+{
+	struct pv_pmu_mailbox *m = pv_pmu_mailbox(self->vcpu);
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
+
+	m->look = false;
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), 10 * LOOPS);
+	ASSERT_COUNT(r->overflows, r->count / PERIOD);
+	TEST_ASSERT(r->overflows > 1, "too few overflows to tell");
+	TEST_ASSERT_EQ(m->nmis, 1);
+	TEST_ASSERT_EQ(pv_pmu_area(self->vcpu)->header.overflow, BIT(0));
+
+	/* once it has looked there is one NMI again */
+	pv_pmu_area(self->vcpu)->header.overflow = 0;
+	pv_pmu_count(self->vcpu, 0, 10 * LOOPS);
+	TEST_ASSERT_EQ(m->nmis, 2);
+}
+
+TEST_F(pv_pmu, samples_with_another_period)
+{
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
+	uint64_t n, overflows;
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	n = r->count;
+	overflows = r->overflows;
+	TEST_ASSERT(overflows, "no overflow");
+
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, 2 * PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), 10 * LOOPS);
+	TEST_ASSERT(r->count > n + INSTRUCTIONS(10 * LOOPS), "the count is another one");
+	TEST_ASSERT_EQ(r->last_period, 2 * PERIOD);
+	n = (r->count - n) / (2 * PERIOD);
+	TEST_ASSERT(r->overflows - overflows >= n - 1 && r->overflows - overflows <= n + 1,
+		    "%llu overflows, not %lu", r->overflows - overflows, n);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
+
+	/* the same identity with a period that is none */
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, 1ull << 63));
+	pv_pmu_commit(self->vcpu, BIT(0));
+	ASSERT_STATUS(self->vcpu, 0, -EINVAL);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+}
+
+TEST_F(pv_pmu, samples_by_frequency)
+{
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
+	struct kvm_pv_pmu_request freq = *SAMPLING(INSTRUCTIONS, 1000);
+
+	freq.flags |= KVM_PV_PMU_FREQ;
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, &freq);
+	pv_pmu_count(self->vcpu, BIT(0), 1000 * LOOPS);
+	pv_pmu_stop(self->vcpu, 0);
+	ASSERT_STATUS(self->vcpu, 0, 0);
+	TEST_ASSERT(r->overflows, "no overflow");
+	TEST_ASSERT(r->last_period > 1, "the period is still %llu", r->last_period);
+	/* it starts with short periods, of which the guest sees some at once */
+	TEST_ASSERT(pv_pmu_mailbox(self->vcpu)->overflows[0] &&
+		    pv_pmu_mailbox(self->vcpu)->overflows[0] <= r->overflows,
+		    "%lu overflows of %llu", pv_pmu_mailbox(self->vcpu)->overflows[0],
+		    r->overflows);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
+
+	/* more than the host's limit */
+	freq.sample_freq = 1ull << 40;
+	pv_pmu_request(self->vcpu, 0, &freq);
+	pv_pmu_commit(self->vcpu, BIT(0));
+	ASSERT_STATUS(self->vcpu, 0, -EINVAL);
+	pv_pmu_request(self->vcpu, 1, &freq);
+	pv_pmu_commit(self->vcpu, BIT(1));
+	ASSERT_STATUS(self->vcpu, 1, -EINVAL);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+}
+
+TEST_F(pv_pmu, samples_of_user)
+{
+	struct kvm_pv_pmu_request user = *SAMPLING(INSTRUCTIONS, PERIOD);
+
+	user.flags |= KVM_PV_PMU_EXCLUDE_KERNEL;
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, &user);
+	pv_pmu_commit(self->vcpu, BIT(0));
+	pv_pmu_set_user_mode(self->vcpu, true);
+	pv_pmu_spin(self->vcpu, 10 * LOOPS);
+	pv_pmu_set_user_mode(self->vcpu, false);
+	pv_pmu_stop(self->vcpu, 0);
+	assert_overflows(self->vcpu, 0, PERIOD);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->overflows >= 2 * 10 * LOOPS / PERIOD,
+		    "%llu overflows", pv_pmu_report(self->vcpu, 0)->overflows);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
+}
+
+/* The smallest period that there is: the guest hurts itself, and gets on. */
+TEST_F(pv_pmu, period_of_one)
+{
+	struct kvm_pv_pmu_request user = *SAMPLING(INSTRUCTIONS, 1);
+	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
+
+	user.flags |= KVM_PV_PMU_EXCLUDE_KERNEL;
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, &user);
+	pv_pmu_commit(self->vcpu, BIT(0));
+	pv_pmu_set_user_mode(self->vcpu, true);
+	pv_pmu_spin(self->vcpu, 1000);
+	pv_pmu_set_user_mode(self->vcpu, false);
+	pv_pmu_stop(self->vcpu, 0);
+	TEST_ASSERT(r->overflows && r->overflows <= r->count, "%llu overflows in %llu events",
+		    r->overflows, r->count);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
+}
+
+TEST_F(pv_pmu, all_slots_sample)
+{
+	struct pv_pmu_mailbox *m = pv_pmu_mailbox(self->vcpu);
+	uint64_t overflows = 0;
+	int i;
+
+	pv_pmu_enable(self->vcpu);
+	for (i = 0; i < NR_SLOTS; i++)
+		pv_pmu_request(self->vcpu, i, SAMPLING(INSTRUCTIONS, PERIOD + 100 * i));
+	pv_pmu_count(self->vcpu, ALL_SLOTS, 1000 * LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), NR_SLOTS);
+	for (i = 0; i < NR_SLOTS; i++)
+		pv_pmu_area(self->vcpu)->slots[i].request.flags &= ~KVM_PV_PMU_RUN;
+	pv_pmu_commit(self->vcpu, ALL_SLOTS);
+	for (i = 0; i < NR_SLOTS; i++) {
+		struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, i);
+
+		ASSERT_STATUS(self->vcpu, i, 0);
+		TEST_ASSERT(r->time_running <= r->time_enabled,
+			    "slot %d ran for %llu of %llu ns", i, r->time_running, r->time_enabled);
+		TEST_ASSERT(m->overflows[i] <= r->overflows, "slot %d: %lu overflows of %llu",
+			    i, m->overflows[i], r->overflows);
+		TEST_ASSERT(r->overflows <= r->count / (PERIOD + 100 * i) + 1,
+			    "slot %d: %llu overflows in %llu", i, r->overflows, r->count);
+		overflows += r->overflows;
+	}
+	TEST_ASSERT(overflows, "no overflow");
+	TEST_ASSERT_EQ(m->empty, 0);
+	TEST_ASSERT_EQ(pv_pmu_area(self->vcpu)->header.overflow, 0);
+}
+
+TEST_F(pv_pmu, two_vcpus)
+{
+	struct pv_pmu_thread t[NR_VCPUS];
+	pthread_t pthreads[NR_VCPUS];
+	int i;
+
+	for (i = 0; i < NR_VCPUS; i++) {
+		pv_pmu_enable(self->vcpus[i]);
+		pv_pmu_request(self->vcpus[i], 0, HARDWARE(INSTRUCTIONS));
+		pv_pmu_request(self->vcpus[i], 1,
+			       SAMPLING(BRANCH_INSTRUCTIONS, 100 * (i + 1) * LOOPS));
+		t[i] = (struct pv_pmu_thread) {
+			self->vcpus[i], pv_pmu_guest_count, 1, 1000 * (i + 1) * LOOPS
+		};
+	}
+	for (i = 0; i < NR_VCPUS; i++)
+		pv_pmu_thread_start(&pthreads[i], &t[i]);
+	for (i = 0; i < NR_VCPUS; i++) {
+		pthread_join(pthreads[i], NULL);
+		TEST_ASSERT_EQ(t[i].ret, 0);
+		ASSERT_COUNT(pv_pmu_report(self->vcpus[i], 0)->count,
+			     INSTRUCTIONS(1000 * (i + 1) * LOOPS));
+		pv_pmu_assert_no_report(self->vcpus[i], 1);
+	}
+	for (i = 0; i < NR_VCPUS; i++) {
+		t[i].a = 3;
+		pv_pmu_thread_start(&pthreads[i], &t[i]);
+	}
+	for (i = 0; i < NR_VCPUS; i++) {
+		pthread_join(pthreads[i], NULL);
+		TEST_ASSERT_EQ(t[i].ret, 0);
+		pv_pmu_stop(self->vcpus[i], 1);
+		assert_overflows(self->vcpus[i], 1, 100 * (i + 1) * LOOPS);
+		TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpus[i])->empty, 0);
+	}
+}
+
+TEST_F(pv_pmu, another_thread_samples)
+{
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_commit(self->vcpu, BIT(0));
+	TEST_ASSERT_EQ(pv_pmu_call_in_thread(self->vcpu, pv_pmu_guest_count, 0, 10 * LOOPS), 0);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->overflows >= 2 * 10 * LOOPS / PERIOD,
+		    "%llu overflows", pv_pmu_report(self->vcpu, 0)->overflows);
+	pv_pmu_stop(self->vcpu, 0);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->overflows[0],
+		       pv_pmu_report(self->vcpu, 0)->overflows);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
+}
+
+int main(int argc, char *argv[])
+{
+	pv_pmu_test_init();
+	return test_harness_run(argc, argv);
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Test that the paravirtual PMU goes on in another VM that has the memory and the
+ * MSR of the vCPU.
+ *
+ *  - Counts and overflows go on from where they were.
+ *  - An overflow that the guest has not looked at gets one NMI, no matter if an NMI
+ *    is in the saved state.
+ *  - Without the memory, or with another cookie in it, the host does not touch it.
+ *  - A request that the new host cannot count gets its status.
+ */
+#include <linux/perf_event.h>
+
+#include "kvm_test_harness.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "pv_pmu.h"
+#include "test_util.h"
+
+PV_PMU_TEST_SUITE();
+
+/* The VM ends, its memory stays. */
+static struct kvm_x86_state *save(struct kvm_vcpu *vcpu)
+{
+	struct kvm_x86_state *state = vcpu_save_state(vcpu);
+
+	kvm_vm_release(vcpu->vm);
+	return state;
+}
+
+/* Another VM gets the memory and a vCPU. */
+static struct kvm_vcpu *restore(struct kvm_vm *vm, struct kvm_x86_state *state)
+{
+	struct kvm_vcpu *vcpu = vm_recreate_with_one_vcpu(vm);
+
+	vcpu_load_state(vcpu, state);
+	kvm_x86_state_cleanup(state);
+	return vcpu;
+}
+
+TEST_F(pv_pmu, restores_counts)
+{
+	struct kvm_pv_pmu_report before, *r = pv_pmu_report(self->vcpu, 0);
+	uint64_t stopped;
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 30, HARDWARE(BRANCH_INSTRUCTIONS));
+	pv_pmu_commit(self->vcpu, ALL_SLOTS);
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_stop(self->vcpu, 1);
+	stopped = pv_pmu_report(self->vcpu, 1)->count;
+	before = *r;
+
+	self->vcpu = restore(self->vm, save(self->vcpu));
+	TEST_ASSERT_EQ(vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU),
+		       pv_pmu_area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED);
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	ASSERT_STATUS(self->vcpu, 0, 0);
+	/* and what comes before and after the loops */
+	TEST_ASSERT(r->count >= before.count + INSTRUCTIONS(LOOPS) &&
+		    r->count <= before.count + INSTRUCTIONS(LOOPS) + 2000,
+		    "%llu instructions, then %llu", before.count, r->count);
+	TEST_ASSERT(r->seq != before.seq, "the sequence count stands still");
+	TEST_ASSERT(r->time_enabled > before.time_enabled, "time has not gone on");
+	TEST_ASSERT(r->time_running > before.time_running, "time has not gone on");
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 3);
+
+	/* the one that did not run still does not, and can */
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 1)->count, stopped);
+	pv_pmu_area(self->vcpu)->slots[1].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_count(self->vcpu, BIT(1), LOOPS);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 1)->count, stopped + INSTRUCTIONS(LOOPS));
+}
+
+TEST_F(pv_pmu, restores_samples)
+{
+	struct kvm_pv_pmu_report before, *r = pv_pmu_report(self->vcpu, 0);
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), 10 * LOOPS);
+	before = *r;
+	self->vcpu = restore(self->vm, save(self->vcpu));
+	pv_pmu_count(self->vcpu, 0, 10 * LOOPS);
+	pv_pmu_stop(self->vcpu, 0);
+	TEST_ASSERT(r->overflows >= before.overflows + INSTRUCTIONS(10 * LOOPS) / PERIOD,
+		    "%llu overflows, then %llu", before.overflows, r->overflows);
+	TEST_ASSERT(r->count >= before.count + INSTRUCTIONS(10 * LOOPS),
+		    "%llu events, then %llu", before.count, r->count);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->overflows[0], r->overflows);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
+}
+
+/* What the guest has not looked at yet gets one NMI, be it saved as well or not. */
+static void test_restores_overflow(struct kvm_vcpu *vcpu, bool nmi_saved)
+{
+	struct kvm_vm *vm = vcpu->vm;
+	struct kvm_x86_state *state;
+	struct pv_pmu_mailbox *m;
+
+	pv_pmu_enable(vcpu);
+	pv_pmu_request(vcpu, 5, SAMPLING(INSTRUCTIONS, 1ull << 40));
+	pv_pmu_commit(vcpu, BIT(5));
+	state = save(vcpu);
+	state->events.nmi.pending = nmi_saved;
+	pv_pmu_area(vcpu)->header.overflow = BIT(5);
+	vcpu = restore(vm, state);
+	pv_pmu_count(vcpu, 0, LOOPS);
+	m = pv_pmu_mailbox(vcpu);
+	TEST_ASSERT_EQ(m->overflows[5], 1);
+	TEST_ASSERT_EQ(m->nmis, 1);
+	TEST_ASSERT_EQ(pv_pmu_area(vcpu)->header.overflow, 0);
+}
+
+TEST_F(pv_pmu, restores_overflow)
+{
+	test_restores_overflow(self->vcpu, false);
+}
+
+TEST_F(pv_pmu, restores_overflow_and_nmi)
+{
+	test_restores_overflow(self->vcpu, true);
+}
+
+TEST_F(pv_pmu, restores_without_memory)
+{
+	struct kvm_x86_state *state;
+	struct kvm_pv_pmu_area copy;
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	state = save(self->vcpu);
+	copy = *pv_pmu_area(self->vcpu);
+
+	self->vcpu = vm_recreate_with_one_vcpu(self->vm);
+	pv_pmu_set_memslot(self->vm, 0, 0);
+	vcpu_load_state(self->vcpu, state);
+	kvm_x86_state_cleanup(state);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
+	pv_pmu_set_memslot(self->vm, 0, AREAS * PAGE_SIZE);
+}
+
+TEST_F(pv_pmu, restores_another_cookie)
+{
+	struct kvm_x86_state *state;
+	struct kvm_pv_pmu_area copy;
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	state = save(self->vcpu);
+	pv_pmu_area(self->vcpu)->header.cookie = COOKIE + 1;
+	copy = *pv_pmu_area(self->vcpu);
+	self->vcpu = restore(self->vm, state);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
+}
+
+/* What came from a host that could count it, and comes to one that cannot. */
+TEST_F(pv_pmu, restores_nonsense)
+{
+	struct kvm_x86_state *state;
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_commit(self->vcpu, BIT(0));
+	state = save(self->vcpu);
+	memset(pv_pmu_area(self->vcpu)->slots, 0xff, sizeof(pv_pmu_area(self->vcpu)->slots));
+	pv_pmu_request(self->vcpu, 7, HARDWARE(CPU_CYCLES, .type = PERF_TYPE_TRACEPOINT));
+	self->vcpu = restore(self->vm, state);
+	pv_pmu_count(self->vcpu, 0, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+	ASSERT_STATUS(self->vcpu, 0, -EINVAL);
+	ASSERT_STATUS(self->vcpu, 7, -ENOENT);
+}
+
+int main(int argc, char *argv[])
+{
+	pv_pmu_test_init();
+	return test_harness_run(argc, argv);
+}

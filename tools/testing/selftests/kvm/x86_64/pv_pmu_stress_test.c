@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Test that the paravirtual PMU and its host survive a hostile guest.
+ *
+ *  - Two vCPUs have the same area.
+ *  - A vCPU writes to the requests that another one commits.
+ *  - Two vCPUs make a million of random commits while the memory of their areas
+ *    comes and goes.
+ *
+ * Afterwards an event counts as if nothing had been, and the host has not warned.
+ */
+#include <linux/perf_event.h>
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include "kvm_test_harness.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "pv_pmu.h"
+#include "test_util.h"
+
+PV_PMU_TEST_SUITE();
+
+TEST_F(pv_pmu, two_vcpus_one_area)
+{
+	const uint64_t msr = pv_pmu_area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED;
+	struct pv_pmu_thread t[NR_VCPUS];
+	pthread_t pthreads[NR_VCPUS];
+	int i, round;
+
+	pv_pmu_enable(self->vcpu);
+	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpus[1], msr), 0);
+	pv_pmu_mailbox(self->vcpus[1])->area = pv_pmu_mailbox(self->vcpu)->area;
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 1, SAMPLING(INSTRUCTIONS, PERIOD));
+	for (round = 0; round < 10; round++) {
+		for (i = 0; i < NR_VCPUS; i++) {
+			t[i] = (struct pv_pmu_thread) {
+				self->vcpus[i], pv_pmu_guest_count, 3, 10 * LOOPS
+			};
+			pv_pmu_thread_start(&pthreads[i], &t[i]);
+		}
+		for (i = 0; i < NR_VCPUS; i++) {
+			pthread_join(pthreads[i], NULL);
+			TEST_ASSERT_EQ(t[i].ret, 0);
+		}
+	}
+
+	/* the first goes on alone */
+	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpus[1], 0), 0);
+	pv_pmu_request(self->vcpu, 0, REQUEST());
+	pv_pmu_commit(self->vcpu, BIT(0));
+	pv_pmu_request(self->vcpu, 0, HARDWARE(BRANCH_INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 1, REQUEST());
+	pv_pmu_count(self->vcpu, 3, LOOPS);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, BRANCHES(LOOPS));
+}
+
+/* Have a slot, in any vCPU's area, be one event and another in turn, and none. */
+static uint64_t guest_rewrite(uint64_t address, uint64_t times)
+{
+	struct kvm_pv_pmu_request *r = (void *)address;
+	uint64_t i;
+
+	for (i = 0; i < times; i++) {
+		WRITE_ONCE(r->config, i % (PERF_COUNT_HW_MAX + 2));
+		WRITE_ONCE(r->type, i % 7 ? PERF_TYPE_HARDWARE : i);
+		WRITE_ONCE(r->flags, i % 5 ? KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN : i);
+		WRITE_ONCE(r->sample_period, i % 11 ? 0 : PERIOD);
+		WRITE_ONCE(r->reserved[i % 3], !(i % 13));
+	}
+	return 0;
+}
+
+static uint64_t guest_commit_often(uint64_t mask, uint64_t times)
+{
+	uint64_t ret = 0;
+
+	while (times--)
+		ret |= kvm_hypercall(KVM_HC_PV_PMU, KVM_PV_PMU_OP_COMMIT, mask, 0, 0);
+	return ret;
+}
+
+TEST_F(pv_pmu, rewritten_during_commit)
+{
+	struct kvm_pv_pmu_area *area = (void *)pv_pmu_area_gpa(self->vcpu, 0);
+	struct pv_pmu_thread t[] = {
+		{ self->vcpus[0], guest_commit_often, 1, 10000 },
+		{ self->vcpus[1], guest_rewrite, (uint64_t)&area->slots[0].request, 10000000 },
+	};
+	pthread_t pthreads[2];
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_thread_start(&pthreads[0], &t[0]);
+	pv_pmu_thread_start(&pthreads[1], &t[1]);
+	pthread_join(pthreads[0], NULL);
+	pthread_join(pthreads[1], NULL);
+	TEST_ASSERT_EQ(t[0].ret, 0);
+
+	pv_pmu_request(self->vcpu, 0, REQUEST());
+	pv_pmu_commit(self->vcpu, BIT(0));
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	ASSERT_STATUS(self->vcpu, 0, 0);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+}
+
+/* ---- random */
+
+#define RANDOM_COMMITS	500000	/* on each of the vCPUs */
+
+static uint64_t guest_random_next(uint64_t *x)
+{
+	*x ^= *x << 13;
+	*x ^= *x >> 7;
+	*x ^= *x << 17;
+	return *x;
+}
+
+/*
+ * Most are events that can be, in the first few slots, so that they run and
+ * replace each other.
+ */
+static void guest_random_request(struct kvm_pv_pmu_request *r, uint64_t x)
+{
+	static const uint64_t periods[] = { 0, 20000, 1ull << 32, 1ull << 63 };
+	bool sane = x >> 60;
+	uint32_t flags;
+
+	if (sane)
+		flags = x >> 24 & 1 ? KVM_PV_PMU_OPEN | (x >> 25 & 0x3f) : 0;
+	else
+		flags = x >> 32;
+	WRITE_ONCE(r->type, sane ? PERF_TYPE_HARDWARE : x >> 8 & 7);
+	WRITE_ONCE(r->config, sane ? x >> 16 & 7 : x >> 12);
+	WRITE_ONCE(r->config1, sane ? 0 : x >> 20 & 1);
+	WRITE_ONCE(r->flags, flags);
+	WRITE_ONCE(r->sample_period,
+		   flags & KVM_PV_PMU_SAMPLE || !sane ? periods[x >> 34 & 3] : 0);
+	WRITE_ONCE(r->reserved[1], !sane && !(x >> 40 & 7));
+}
+
+static uint64_t guest_random(uint64_t commits, uint64_t x)
+{
+	struct pv_pmu_mailbox *m = pv_pmu_guest_mailbox();
+	uint64_t mask, op, ret;
+	int slot;
+
+	while (commits) {
+		guest_random_next(&x);
+		slot = x & 3 ? x >> 2 & 3 : (x >> 2) % NR_SLOTS;
+		guest_random_request(&m->area->slots[slot].request, x);
+		if (!(x >> 44 & 0xff)) {
+			m->area->header.cookie = COOKIE;
+			wrmsr_safe(MSR_KVM_PV_PMU, (uint64_t)m->area | KVM_PV_PMU_ENABLED);
+		}
+		if (!(x >> 44 & 0xfff))
+			wrmsr_safe(MSR_KVM_PV_PMU, x);
+
+		mask = x >> 56 & 0xf ? BIT(slot) : x & ALL_SLOTS;
+		op = x >> 52 & 0xf ? KVM_PV_PMU_OP_COMMIT : x >> 48 & 3;
+		ret = kvm_hypercall(KVM_HC_PV_PMU, op, mask, 0, 0);
+		GUEST_ASSERT(!ret || ret == -KVM_EFAULT || ret == -KVM_EOPNOTSUPP);
+		commits -= op == KVM_PV_PMU_OP_COMMIT;
+	}
+	return 0;
+}
+
+/* Its memory may be missing when the guest writes to it. */
+static void *run_without_memory(void *arg)
+{
+	struct pv_pmu_thread *t = arg;
+	struct pv_pmu_mailbox *m = pv_pmu_mailbox(t->vcpu);
+	struct ucall uc;
+
+	m->fn = t->fn;
+	m->a = t->a;
+	m->b = t->b;
+	do {
+		vcpu_run(t->vcpu);
+	} while (t->vcpu->run->exit_reason == KVM_EXIT_MMIO);
+	TEST_ASSERT_KVM_EXIT_REASON(t->vcpu, KVM_EXIT_IO);
+	if (get_ucall(t->vcpu, &uc) == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	__atomic_store_n(&t->ret, 0, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void disturb(struct kvm_vm *vm, unsigned int how)
+{
+	static const uint32_t flags[] = { 0, KVM_MEM_LOG_DIRTY_PAGES };
+	void *areas = addr_gpa2hva(vm, AREA_GPA);
+
+	switch (how % 4) {
+	case 0:
+		pv_pmu_set_memslot(vm, 0, 0);
+		usleep(100);
+		pv_pmu_set_memslot(vm, KVM_MEM_READONLY, AREAS * PAGE_SIZE);
+		usleep(100);
+		pv_pmu_set_memslot(vm, 0, 0);
+		pv_pmu_set_memslot(vm, flags[how / 4 % 2], AREAS * PAGE_SIZE);
+		break;
+	case 1:
+		pv_pmu_set_memslot(vm, KVM_MEM_LOG_DIRTY_PAGES, AREAS * PAGE_SIZE);
+		pv_pmu_dirty_areas(vm);
+		break;
+	case 2:
+		madvise(areas, AREAS * PAGE_SIZE, MADV_DONTNEED);
+		break;
+	case 3:
+		pv_pmu_set_memslot(vm, 0, AREAS * PAGE_SIZE);
+		break;
+	}
+}
+
+TEST_F_TIMEOUT(pv_pmu, random_commits, 3600)
+{
+	pthread_t pthreads[NR_VCPUS];
+	struct pv_pmu_thread t[NR_VCPUS];
+	unsigned int how = 0;
+	int i, running;
+
+	for (i = 0; i < NR_VCPUS; i++) {
+		pv_pmu_enable(self->vcpus[i]);
+		t[i] = (struct pv_pmu_thread) {
+			self->vcpus[i], guest_random, RANDOM_COMMITS, 0x123456789abcdef + i, 1
+		};
+		TEST_ASSERT(!pthread_create(&pthreads[i], NULL, run_without_memory, &t[i]),
+			    "no thread");
+	}
+	do {
+		disturb(self->vm, how++);
+		usleep(20000);
+		for (i = 0, running = 0; i < NR_VCPUS; i++)
+			running += __atomic_load_n(&t[i].ret, __ATOMIC_ACQUIRE);
+	} while (running);
+	for (i = 0; i < NR_VCPUS; i++)
+		pthread_join(pthreads[i], NULL);
+
+	/* all is as at the start for one who behaves */
+	pv_pmu_set_memslot(self->vm, 0, AREAS * PAGE_SIZE);
+	memset(pv_pmu_area(self->vcpu), 0, PAGE_SIZE);
+	pv_pmu_enable(self->vcpu);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(self->vcpu, ALL_SLOTS, LOOPS);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+	TEST_ASSERT(pv_pmu_stat(self->vcpu, "pv_pmu_commits") > RANDOM_COMMITS / 20,
+		    "%lu commits", pv_pmu_stat(self->vcpu, "pv_pmu_commits"));
+}
+
+int main(int argc, char *argv[])
+{
+	pv_pmu_test_init();
+	return test_harness_run(argc, argv);
+}
