@@ -45,7 +45,7 @@ TEST_F(pv_pmu, discovery)
 
 TEST_F(pv_pmu, header)
 {
-	struct kvm_pv_pmu_header *header = &pv_pmu_area(self->vcpu)->header;
+	struct kvm_pv_pmu_header *header = pv_pmu_area_header(self->vcpu);
 	uint64_t msr = pv_pmu_area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED;
 	int i;
 
@@ -162,9 +162,10 @@ static void assert_absent(struct kvm_vcpu *vcpu)
 
 TEST_F(pv_pmu, feature_off)
 {
-	struct kvm_pv_pmu_area copy = { .header.cookie = COOKIE };
+	struct kvm_pv_pmu_area copy;
 
-	*pv_pmu_area(self->vcpu) = copy;
+	pv_pmu_area_header(self->vcpu)->cookie = COOKIE;
+	copy = *pv_pmu_area(self->vcpu);
 	vcpu_clear_cpuid_feature(self->vcpu, X86_FEATURE_KVM_PV_PMU);
 	assert_absent(self->vcpu);
 	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
@@ -172,7 +173,7 @@ TEST_F(pv_pmu, feature_off)
 
 TEST_F(pv_pmu, feature_off_enforced)
 {
-	pv_pmu_area(self->vcpu)->header.cookie = COOKIE;
+	pv_pmu_area_header(self->vcpu)->cookie = COOKIE;
 	vcpu_enable_cap(self->vcpu, KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1);
 	vcpu_clear_cpuid_feature(self->vcpu, X86_FEATURE_KVM_PV_PMU);
 	assert_absent(self->vcpu);

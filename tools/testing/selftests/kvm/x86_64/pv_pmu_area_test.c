@@ -65,16 +65,16 @@ TEST_F(pv_pmu, another_area)
 	pv_pmu_enable(self->vcpu);
 	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
 	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
-	other->header.cookie = COOKIE + 1;
+	area_header(other)->cookie = COOKIE + 1;
 	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpu,
 				    pv_pmu_area_gpa(self->vcpu, 1) | KVM_PV_PMU_ENABLED), 0);
 	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
-	TEST_ASSERT_EQ(other->header.cookie_echo, COOKIE + 1);
+	TEST_ASSERT_EQ(area_header(other)->cookie_echo, COOKIE + 1);
 
 	copy = *pv_pmu_area(self->vcpu);
-	other->slots[0].request = *HARDWARE(INSTRUCTIONS);
+	*area_request(other, 0) = *HARDWARE(INSTRUCTIONS);
 	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
-	ASSERT_COUNT(other->slots[0].report.count, INSTRUCTIONS(LOOPS));
+	ASSERT_COUNT(area_report(other, 0)->count, INSTRUCTIONS(LOOPS));
 	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
 }
 
@@ -89,8 +89,8 @@ TEST_F(pv_pmu, another_cookie)
 		pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
 		pv_pmu_commit(self->vcpu, BIT(0));
 
-		pv_pmu_area(self->vcpu)->header.cookie = cookies[i];
-		pv_pmu_area(self->vcpu)->header.overflow = 0;
+		pv_pmu_area_header(self->vcpu)->cookie = cookies[i];
+		pv_pmu_area_header(self->vcpu)->overflow = 0;
 		copy = *pv_pmu_area(self->vcpu);
 		pv_pmu_mailbox(self->vcpu)->nmis = 0;
 		pv_pmu_spin(self->vcpu, 10 * LOOPS);
@@ -199,7 +199,7 @@ TEST_F(pv_pmu, memory_gone)
 	/* back, and counted all the while */
 	pv_pmu_set_memslot(self->vm, 0, AREAS * PAGE_SIZE);
 	pv_pmu_commit(self->vcpu, 0);
-	TEST_ASSERT(pv_pmu_report(self->vcpu, 1)->count >= copy.slots[1].report.count + 2 * LOOPS,
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 1)->count >= area_report(&copy, 1)->count + 2 * LOOPS,
 		    "the count has not gone on");
 }
 
@@ -262,9 +262,9 @@ TEST_F(pv_pmu, area_is_page_table)
 	TEST_ASSERT_EQ(ptes[2], pte);
 	TEST_ASSERT_EQ(ptes[3], pte);
 
-	area->slots[0].request = *HARDWARE(INSTRUCTIONS);
+	*area_request(area, 0) = *HARDWARE(INSTRUCTIONS);
 	pv_pmu_count(self->vcpu, ALL_SLOTS, LOOPS);
-	ASSERT_COUNT(area->slots[0].report.count, INSTRUCTIONS(LOOPS));
+	ASSERT_COUNT(area_report(area, 0)->count, INSTRUCTIONS(LOOPS));
 
 	/* the area that was mapped there is where the header points to now */
 	pv_pmu_mailbox(self->vcpu)->fn = guest_read;

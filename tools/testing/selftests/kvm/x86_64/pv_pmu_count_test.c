@@ -81,7 +81,7 @@ TEST_F(pv_pmu, stops_and_goes_on)
 	TEST_ASSERT_EQ(r->count, 0);
 	TEST_ASSERT_EQ(r->time_enabled, 0);
 
-	pv_pmu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_set_running(self->vcpu, 0, true);
 	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_COUNT(r->count, INSTRUCTIONS(LOOPS));
 
@@ -91,7 +91,7 @@ TEST_F(pv_pmu, stops_and_goes_on)
 	pv_pmu_sync(self->vcpu, BIT(0));
 	TEST_ASSERT_EQ(r->count, n);
 
-	pv_pmu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_set_running(self->vcpu, 0, true);
 	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_COUNT(r->count, n + INSTRUCTIONS(LOOPS));
 	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
@@ -229,7 +229,7 @@ TEST_F(pv_pmu, counters_taken)
 	running = r->time_running;
 
 	n = take_counters(fds, 0);
-	pv_pmu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_set_running(self->vcpu, 0, true);
 	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_STATUS(self->vcpu, 0, 0);
 	TEST_ASSERT_EQ(r->count, counted);
@@ -238,7 +238,7 @@ TEST_F(pv_pmu, counters_taken)
 	pv_pmu_stop(self->vcpu, 0);
 
 	give_counters(fds, n);
-	pv_pmu_area(self->vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_set_running(self->vcpu, 0, true);
 	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_COUNT(r->count, counted + INSTRUCTIONS(LOOPS));
 	TEST_ASSERT(r->time_running > running, "the event ran for no time");

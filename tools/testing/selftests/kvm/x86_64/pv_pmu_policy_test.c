@@ -36,7 +36,7 @@ TEST_F(pv_pmu, raw_events)
 	int i;
 
 	pv_pmu_enable(self->vcpu);
-	if (!(pv_pmu_area(self->vcpu)->header.features & KVM_PV_PMU_FEATURE_RAW)) {
+	if (!(pv_pmu_area_header(self->vcpu)->features & KVM_PV_PMU_FEATURE_RAW)) {
 		pv_pmu_assert_refused(self->vcpu, RAW(.config = RAW_INSTRUCTIONS), -EOPNOTSUPP);
 		SKIP(return, "the host grants no raw events");
 	}
@@ -180,7 +180,7 @@ static void test_max_events(struct kvm_vcpu *vcpu)
 static void test_no_raw_events(struct kvm_vcpu *vcpu)
 {
 	pv_pmu_enable(vcpu);
-	TEST_ASSERT(!(pv_pmu_area(vcpu)->header.features & KVM_PV_PMU_FEATURE_RAW),
+	TEST_ASSERT(!(pv_pmu_area_header(vcpu)->features & KVM_PV_PMU_FEATURE_RAW),
 		    "the header tells of raw events");
 	pv_pmu_assert_refused(vcpu, RAW(.config = RAW_INSTRUCTIONS), -EOPNOTSUPP);
 }

@@ -43,7 +43,7 @@ TEST_F(pv_pmu, samples)
 		    "%llu overflows", pv_pmu_report(self->vcpu, 0)->overflows);
 	TEST_ASSERT_EQ(m->nmis, pv_pmu_report(self->vcpu, 0)->overflows);
 	TEST_ASSERT_EQ(m->empty, 0);
-	TEST_ASSERT_EQ(pv_pmu_area(self->vcpu)->header.overflow, 0);
+	TEST_ASSERT_EQ(pv_pmu_area_header(self->vcpu)->overflow, 0);
 	TEST_ASSERT_EQ(pv_pmu_stat(self->vcpu, "pv_pmu_nmis"), m->nmis);
 	TEST_ASSERT_EQ(pv_pmu_stat(self->vcpu, "pv_pmu_overflows"), m->nmis);
 }
@@ -60,10 +60,10 @@ TEST_F(pv_pmu, samples_not_looked_at)
 	ASSERT_COUNT(r->overflows, r->count / PERIOD);
 	TEST_ASSERT(r->overflows > 1, "too few overflows to tell");
 	TEST_ASSERT_EQ(m->nmis, 1);
-	TEST_ASSERT_EQ(pv_pmu_area(self->vcpu)->header.overflow, BIT(0));
+	TEST_ASSERT_EQ(pv_pmu_area_header(self->vcpu)->overflow, BIT(0));
 
 	/* once it has looked there is one NMI again */
-	pv_pmu_area(self->vcpu)->header.overflow = 0;
+	pv_pmu_area_header(self->vcpu)->overflow = 0;
 	pv_pmu_count(self->vcpu, 0, 10 * LOOPS);
 	TEST_ASSERT_EQ(m->nmis, 2);
 }
@@ -176,7 +176,7 @@ TEST_F(pv_pmu, all_slots_sample)
 	pv_pmu_count(self->vcpu, ALL_SLOTS, 1000 * LOOPS);
 	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), NR_SLOTS);
 	for (i = 0; i < NR_SLOTS; i++)
-		pv_pmu_area(self->vcpu)->slots[i].request.flags &= ~KVM_PV_PMU_RUN;
+		pv_pmu_set_running(self->vcpu, i, false);
 	pv_pmu_commit(self->vcpu, ALL_SLOTS);
 	for (i = 0; i < NR_SLOTS; i++) {
 		struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, i);
@@ -192,7 +192,7 @@ TEST_F(pv_pmu, all_slots_sample)
 	}
 	TEST_ASSERT(overflows, "no overflow");
 	TEST_ASSERT_EQ(m->empty, 0);
-	TEST_ASSERT_EQ(pv_pmu_area(self->vcpu)->header.overflow, 0);
+	TEST_ASSERT_EQ(pv_pmu_area_header(self->vcpu)->overflow, 0);
 }
 
 TEST_F(pv_pmu, two_vcpus)

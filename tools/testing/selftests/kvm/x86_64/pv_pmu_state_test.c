@@ -69,7 +69,7 @@ TEST_F(pv_pmu, restores_counts)
 
 	/* the one that did not run still does not, and can */
 	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 1)->count, stopped);
-	pv_pmu_area(self->vcpu)->slots[1].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_set_running(self->vcpu, 1, true);
 	pv_pmu_count(self->vcpu, BIT(1), LOOPS);
 	ASSERT_COUNT(pv_pmu_report(self->vcpu, 1)->count, stopped + INSTRUCTIONS(LOOPS));
 }
@@ -105,13 +105,13 @@ static void test_restores_overflow(struct kvm_vcpu *vcpu, bool nmi_saved)
 	pv_pmu_commit(vcpu, BIT(5));
 	state = save(vcpu);
 	state->events.nmi.pending = nmi_saved;
-	pv_pmu_area(vcpu)->header.overflow = BIT(5);
+	pv_pmu_area_header(vcpu)->overflow = BIT(5);
 	vcpu = restore(vm, state);
 	pv_pmu_count(vcpu, 0, LOOPS);
 	m = pv_pmu_mailbox(vcpu);
 	TEST_ASSERT_EQ(m->overflows[5], 1);
 	TEST_ASSERT_EQ(m->nmis, 1);
-	TEST_ASSERT_EQ(pv_pmu_area(vcpu)->header.overflow, 0);
+	TEST_ASSERT_EQ(pv_pmu_area_header(vcpu)->overflow, 0);
 }
 
 TEST_F(pv_pmu, restores_overflow)
@@ -155,7 +155,7 @@ TEST_F(pv_pmu, restores_another_cookie)
 	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
 	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	state = save(self->vcpu);
-	pv_pmu_area(self->vcpu)->header.cookie = COOKIE + 1;
+	pv_pmu_area_header(self->vcpu)->cookie = COOKIE + 1;
 	copy = *pv_pmu_area(self->vcpu);
 	self->vcpu = restore(self->vm, state);
 	pv_pmu_spin(self->vcpu, LOOPS);
@@ -167,13 +167,18 @@ TEST_F(pv_pmu, restores_another_cookie)
 /* What came from a host that could count it, and comes to one that cannot. */
 TEST_F(pv_pmu, restores_nonsense)
 {
+	struct kvm_pv_pmu_area *area = pv_pmu_area(self->vcpu);
 	struct kvm_x86_state *state;
+	int i;
 
 	pv_pmu_enable(self->vcpu);
 	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
 	pv_pmu_commit(self->vcpu, BIT(0));
 	state = save(self->vcpu);
-	memset(pv_pmu_area(self->vcpu)->slots, 0xff, sizeof(pv_pmu_area(self->vcpu)->slots));
+	for (i = 0; i < NR_SLOTS; i++) {
+		memset(area_request(area, i), 0xff, sizeof(struct kvm_pv_pmu_request));
+		memset(area_report(area, i), 0xff, sizeof(struct kvm_pv_pmu_report));
+	}
 	pv_pmu_request(self->vcpu, 7, HARDWARE(CPU_CYCLES, .type = PERF_TYPE_TRACEPOINT));
 	self->vcpu = restore(self->vm, state);
 	pv_pmu_count(self->vcpu, 0, LOOPS);

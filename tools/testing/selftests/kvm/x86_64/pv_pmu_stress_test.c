@@ -86,7 +86,7 @@ TEST_F(pv_pmu, rewritten_during_commit)
 	struct kvm_pv_pmu_area *area = (void *)pv_pmu_area_gpa(self->vcpu, 0);
 	struct pv_pmu_thread t[] = {
 		{ self->vcpus[0], guest_commit_often, 1, 10000 },
-		{ self->vcpus[1], guest_rewrite, (uint64_t)&area->slots[0].request, 10000000 },
+		{ self->vcpus[1], guest_rewrite, (uint64_t)area_request(area, 0), 10000000 },
 	};
 	pthread_t pthreads[2];
 
@@ -149,9 +149,9 @@ static uint64_t guest_random(uint64_t commits, uint64_t x)
 	while (commits) {
 		guest_random_next(&x);
 		slot = x & 3 ? x >> 2 & 3 : (x >> 2) % NR_SLOTS;
-		guest_random_request(&m->area->slots[slot].request, x);
+		guest_random_request(area_request(m->area, slot), x);
 		if (!(x >> 44 & 0xff)) {
-			m->area->header.cookie = COOKIE;
+			area_header(m->area)->cookie = COOKIE;
 			wrmsr_safe(MSR_KVM_PV_PMU, (uint64_t)m->area | KVM_PV_PMU_ENABLED);
 		}
 		if (!(x >> 44 & 0xfff))

@@ -52,12 +52,29 @@ struct pv_pmu_thread {
 	uint64_t ret;
 };
 
+/* The layout of an area: tests find a field by these three only. */
+static inline struct kvm_pv_pmu_header *area_header(struct kvm_pv_pmu_area *area)
+{
+	return &area->header;
+}
+
+static inline struct kvm_pv_pmu_request *area_request(struct kvm_pv_pmu_area *area, int slot)
+{
+	return &area->slots[slot].request;
+}
+
+static inline struct kvm_pv_pmu_report *area_report(struct kvm_pv_pmu_area *area, int slot)
+{
+	return &area->slots[slot].report;
+}
+
 struct pv_pmu_mailbox *pv_pmu_guest_mailbox(void);
 uint64_t pv_pmu_guest_count(uint64_t mask, uint64_t loops);
 uint64_t pv_pmu_host_faults(void);
 struct pv_pmu_mailbox *pv_pmu_mailbox(struct kvm_vcpu *vcpu);
 uint64_t pv_pmu_area_gpa(struct kvm_vcpu *vcpu, int nr);
 struct kvm_pv_pmu_area *pv_pmu_area(struct kvm_vcpu *vcpu);
+struct kvm_pv_pmu_header *pv_pmu_area_header(struct kvm_vcpu *vcpu);
 struct kvm_pv_pmu_report *pv_pmu_report(struct kvm_vcpu *vcpu, int slot);
 void pv_pmu_set_memslot(struct kvm_vm *vm, uint32_t flags, uint64_t size);
 struct kvm_vm *pv_pmu_vm_create(struct kvm_vcpu *vcpus[NR_VCPUS]);
@@ -73,6 +90,7 @@ void pv_pmu_spin(struct kvm_vcpu *vcpu, uint64_t loops);
 void pv_pmu_enable(struct kvm_vcpu *vcpu);
 void pv_pmu_request(struct kvm_vcpu *vcpu, int slot,
 		    const struct kvm_pv_pmu_request *request);
+void pv_pmu_set_running(struct kvm_vcpu *vcpu, int slot, bool running);
 long pv_pmu_hypercall(struct kvm_vcpu *vcpu, uint64_t op, uint64_t mask);
 void pv_pmu_commit(struct kvm_vcpu *vcpu, uint64_t mask);
 void pv_pmu_sync(struct kvm_vcpu *vcpu, uint64_t mask);

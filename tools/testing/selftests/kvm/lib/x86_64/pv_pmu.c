@@ -47,7 +47,7 @@ static void guest_nmi(struct ex_regs *regs)
 	m->nmis++;
 	if (!m->look)
 		return;
-	bits = __atomic_exchange_n(&m->area->header.overflow, 0, __ATOMIC_SEQ_CST);
+	bits = __atomic_exchange_n(&area_header(m->area)->overflow, 0, __ATOMIC_SEQ_CST);
 	if (!bits)
 		m->empty++;
 	for (i = 0; i < NR_SLOTS; i++)
@@ -148,9 +148,14 @@ struct kvm_pv_pmu_area *pv_pmu_area(struct kvm_vcpu *vcpu)
 	return addr_gpa2hva(vcpu->vm, pv_pmu_area_gpa(vcpu, 0));
 }
 
+struct kvm_pv_pmu_header *pv_pmu_area_header(struct kvm_vcpu *vcpu)
+{
+	return area_header(pv_pmu_area(vcpu));
+}
+
 struct kvm_pv_pmu_report *pv_pmu_report(struct kvm_vcpu *vcpu, int slot)
 {
-	return &pv_pmu_area(vcpu)->slots[slot].report;
+	return area_report(pv_pmu_area(vcpu), slot);
 }
 
 /* What the area's memory is like: gone without a size. */
@@ -303,14 +308,24 @@ void pv_pmu_spin(struct kvm_vcpu *vcpu, uint64_t loops)
 
 void pv_pmu_enable(struct kvm_vcpu *vcpu)
 {
-	pv_pmu_area(vcpu)->header.cookie = COOKIE;
+	pv_pmu_area_header(vcpu)->cookie = COOKIE;
 	TEST_ASSERT_EQ(pv_pmu_wrmsr(vcpu, pv_pmu_area_gpa(vcpu, 0) | KVM_PV_PMU_ENABLED), 0);
 }
 
 void pv_pmu_request(struct kvm_vcpu *vcpu, int slot,
 		    const struct kvm_pv_pmu_request *request)
 {
-	pv_pmu_area(vcpu)->slots[slot].request = *request;
+	*area_request(pv_pmu_area(vcpu), slot) = *request;
+}
+
+void pv_pmu_set_running(struct kvm_vcpu *vcpu, int slot, bool running)
+{
+	struct kvm_pv_pmu_request *r = area_request(pv_pmu_area(vcpu), slot);
+
+	if (running)
+		r->flags |= KVM_PV_PMU_RUN;
+	else
+		r->flags &= ~KVM_PV_PMU_RUN;
 }
 
 long pv_pmu_hypercall(struct kvm_vcpu *vcpu, uint64_t op, uint64_t mask)
@@ -337,7 +352,7 @@ void pv_pmu_count(struct kvm_vcpu *vcpu, uint64_t mask, uint64_t loops)
 /* Have an event not run any more, so that its count stays. */
 void pv_pmu_stop(struct kvm_vcpu *vcpu, int slot)
 {
-	pv_pmu_area(vcpu)->slots[slot].request.flags &= ~KVM_PV_PMU_RUN;
+	pv_pmu_set_running(vcpu, slot, false);
 	pv_pmu_commit(vcpu, BIT(slot));
 }
 
@@ -385,7 +400,7 @@ void pv_pmu_assert_wrmsr_faults(struct kvm_vcpu *vcpu, uint64_t val)
 void pv_pmu_assert_refused(struct kvm_vcpu *vcpu,
 			   const struct kvm_pv_pmu_request *bad, int status)
 {
-	uint64_t n = pv_pmu_report(vcpu, 0)->count;
+	uint64_t n;
 
 	/* beside one that is fine, and in place of one that was */
 	pv_pmu_request(vcpu, 0, HARDWARE(INSTRUCTIONS));
@@ -396,7 +411,7 @@ void pv_pmu_assert_refused(struct kvm_vcpu *vcpu,
 
 	pv_pmu_stop(vcpu, 0);
 	n = pv_pmu_report(vcpu, 0)->count;
-	pv_pmu_area(vcpu)->slots[0].request.flags |= KVM_PV_PMU_RUN;
+	pv_pmu_set_running(vcpu, 0, true);
 	pv_pmu_request(vcpu, 1, bad);
 	pv_pmu_count(vcpu, 3, LOOPS);
 	TEST_ASSERT(pv_pmu_report(vcpu, 1)->status == status,
