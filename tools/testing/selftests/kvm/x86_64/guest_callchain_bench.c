@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tell what a sample of a guest costs in addition for its call chain
- * (CONFIG_KVM_GUEST_CALLCHAIN), by the number of its frames, and what one of the
- * host's user space does. It is in nanoseconds; on an emulator with a clock of one
- * nanosecond per instruction that is instructions, and exact.
+ * Measure the time that a call chain adds to a sample of a guest
+ * (CONFIG_KVM_GUEST_CALLCHAIN), and to a sample of the host's user space, for 1, 10
+ * and 50 frames.
+ *
+ * The unit is nanoseconds. An emulator may run one instruction per nanosecond: then
+ * the results are exact numbers of instructions.
  */
 #include <linux/perf_event.h>
 #include <stdint.h>
@@ -19,14 +21,14 @@
 
 #define BENCH_SPINS	20000000
 
-/* Frames in a row, as those of functions with a few variables are. */
+/* The distance of frames: typical for functions with a few variables. */
 #define BENCH_FRAME	48
 
 static void bench_host(struct guest *g, void *frames)
 {
 	uint64_t n = BENCH_SPINS;
 
-	/* leave the red zone alone, and have a frame pointer of our own */
+	/* skip the red zone, and set a frame pointer */
 	asm volatile("lea -128(%%rsp), %%rsp\n\t"
 		     "push %%rbp\n\t"
 		     "mov %1, %%rbp\n\t"
@@ -46,11 +48,11 @@ static void bench_guest(struct guest *g, void *frames)
 
 struct bench {
 	const char *name;
-	const struct mode *mode;	/* of the guest, if it is one */
+	const struct mode *mode;	/* NULL: no guest */
 	void (*spin)(struct guest *g, void *frames);
 };
 
-/* What end says ends the chain without a fault, which is not part of the walk. */
+/* The last frame pointer, end, ends the chain without a page fault. */
 static void bench_frames(void *p, uint64_t base, unsigned int frames, uint64_t ret, uint64_t end)
 {
 	unsigned int i;
@@ -71,9 +73,9 @@ static uint64_t now_ns(void)
 	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
 }
 
-/* The time of a spin that is sampled so; and how many samples there were. */
+/* The time of a sampled spin. Also return the size of all samples in bytes. */
 static uint64_t bench_time(const struct bench *b, struct guest *g, void *frames,
-			   uint64_t sample_type, unsigned int *samples)
+			   uint64_t sample_type, unsigned int *bytes)
 {
 	struct perf_event_attr attr = { .sample_type = sample_type, .sample_period = 100000 };
 	struct sampler sampler = {};
@@ -91,7 +93,7 @@ static uint64_t bench_time(const struct bench *b, struct guest *g, void *frames,
 		count = sampler.sources[0].ring->data_head;
 		sampler_close(&sampler);
 	}
-	*samples = count;
+	*bytes = count;
 	return time;
 }
 
@@ -121,7 +123,7 @@ static double bench_chain(const struct bench *b, unsigned int frames)
 		bench_frames(host_frames, (uint64_t)host_frames, frames, 0x400000, ~0ull);
 	}
 	plain = bench_sample(b, g, host_frames, PERF_SAMPLE_IP, header);
-	/* a count, a marker and the IP are before the frames */
+	/* before the frames, a chain has a count, a marker and the IP */
 	chain = bench_sample(b, g, host_frames, PERF_SAMPLE_IP | PERF_SAMPLE_CALLCHAIN,
 			     header + (3 + frames) * sizeof(uint64_t));
 	free(host_frames);

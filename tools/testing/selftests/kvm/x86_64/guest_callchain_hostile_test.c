@@ -3,13 +3,14 @@
  * Test that a hostile guest cannot mislead KVM when it reports call chains to perf
  * (CONFIG_KVM_GUEST_CALLCHAIN).
  *
- *  - A frame that is not credible ends the chain: wherever the frame pointer and
- *    the return address point, in whatever state page tables and memslots are.
- *  - While another vCPU rewrites the page tables, a chain is that of one state or
- *    the other.
- *  - Random frames and page tables do no harm.
- *  - No sample changes guest memory, not even an accessed or dirty bit in the page
- *    tables, or makes the guest exit.
+ *  - A bad frame pointer or return address ends the chain.
+ *  - A bad page table, a missing memslot, and memory that would have to be faulted
+ *    in end the chain.
+ *  - Another vCPU rewrites the page tables: each chain is from the state before or
+ *    after the write.
+ *  - Frames and page tables are random: each chain is well-formed.
+ *  - Samples do not change guest memory, including the accessed and dirty bits, and
+ *    cause no exit to user space.
  */
 #include <linux/perf_event.h>
 #include <pthread.h>
@@ -24,17 +25,17 @@
 #include "processor.h"
 #include "test_util.h"
 
-/* as in arch/x86/kvm/guest_callchain.c */
+/* must match arch/x86/kvm/guest_callchain.c */
 #define MAX_STACK_PAGES	16
 
-/* the same, with mov %rax, (%rdi); mov %rbx, (%rdi) in the loop */
+/* the loop of lib/x86_64/guest_callchain.c with mov %rax, (%rdi); mov %rbx, (%rdi) */
 static const uint8_t rewrite_code[] = {
 	0x48, 0x89, 0x07, 0x48, 0x89, 0x1f,
 	0xff, 0xc9, 0x75, 0xf6, 0xe6, 0x80
 };
 
 /*
- * the same, with a new random %rbp each time round the loop:
+ * the loop of lib/x86_64/guest_callchain.c with a new random %rbp in each round:
  * imul %rax, %rsi; add %rdx, %rsi; mov %rsi, %rbp; shr $33, %rbp;
  * and %r8, %rbp; or %rsp, %rbp
  */
@@ -72,7 +73,7 @@ TEST_F(guest, rbp_far_above_rsp)
 	expect_frames(self->kernel, 0);
 }
 
-/* In user space there may be arrays in a frame. */
+/* In user space a frame may contain large arrays. */
 TEST_F(guest, rbp_above_rsp_in_user_space)
 {
 	self->user->rsp = self->user->rbp - 0x80000;
@@ -97,7 +98,7 @@ TEST_F(guest, rbp_not_canonical)
 	expect_frames(self->user, 0);
 }
 
-/* A frame that would end at address 0, with both its pages there. */
+/* A frame across address 0, with both pages present. */
 TEST_F(guest, rbp_wraps)
 {
 	struct guest *g = self->kernel;
@@ -133,7 +134,7 @@ TEST_F(guest, return_address_not_canonical)
 	expect_frames(self->user, 1);
 }
 
-/* At each level: a reserved bit, and a table that is in no memslot. */
+/* At each level: a reserved bit, and an address outside all memslots. */
 TEST_F(guest, bad_entries)
 {
 	struct guest *g = self->kernel;
@@ -154,7 +155,7 @@ TEST_F(guest, bad_entries)
 	expect_frames(g, 3);
 }
 
-/* Bits that are reserved and no part of an address: only by them is an entry bad. */
+/* Without EFER.NX the NX bit is reserved. The rest of the entry is good. */
 TEST_F(guest, nx_without_nxe)
 {
 	struct guest *g = self->kernel;
@@ -186,7 +187,7 @@ TEST(large_page_reserved)
 	guest_free(g);
 }
 
-/* In what is a PDPTE the page size bit is a reserved one. */
+/* In a PDPTE of PAE the page size bit is reserved. */
 TEST(pae_pdpte_reserved)
 {
 	struct guest *g = guest_new(&mode_kernel_pae);
@@ -203,7 +204,7 @@ TEST_F(guest, page_tables_that_loop)
 	struct guest *g = self->kernel;
 	uint64_t *entry = guest_find_entry(g, g->stack, 4);
 
-	/* Every level is the top level's table, and the page as well. */
+	/* The top table is also the table of all other levels, and the stack's page. */
 	*entry = g->cr3 | PTE_P | PTE_W;
 	g->stack &= GENMASK_ULL(47, 39);
 	g->stack |= g->stack >> 9 | g->stack >> 18 | g->stack >> 27;
@@ -213,7 +214,7 @@ TEST_F(guest, page_tables_that_loop)
 	expect_frames(g, 0);
 }
 
-/* A frame in each page, and more pages than are looked up for a sample. */
+/* A frame in each page, and more pages than MAX_STACK_PAGES. */
 TEST_F(guest, frames_in_many_pages)
 {
 	const uint64_t gpa = PAGE_4M + 0x10000;
@@ -244,7 +245,7 @@ TEST_F(guest, deleted_memslot)
 	expect_frames(g, 0);
 }
 
-/* Memory that the host has mapped without regard to what it is: here, vvar. */
+/* Find vvar: the host maps vvar by page frame number (VM_PFNMAP). */
 static const uint64_t *find_vvar(void)
 {
 	unsigned long start = 0;
@@ -252,7 +253,7 @@ static const uint64_t *find_vvar(void)
 	FILE *maps;
 
 	maps = fopen("/proc/self/maps", "r");
-	TEST_ASSERT(maps, "no /proc/self/maps");
+	TEST_ASSERT(maps, "/proc/self/maps cannot be opened");
 	while (fgets(line, sizeof(line), maps) && !start)
 		if (strstr(line, "[vvar]"))
 			start = strtoul(line, NULL, 16);
@@ -267,9 +268,9 @@ TEST_F(guest, memory_that_is_not_ordinary)
 	int i;
 
 	if (!vvar)
-		SKIP(return, "there is no vvar page");
+		SKIP(return, "the process has no vvar mapping");
 
-	/* something there that would do as a return address, for certain */
+	/* find a word in vvar that looks like a return address of user space */
 	for (i = 1; i < 510; i++)
 		if (vvar[i + 1] && vvar[i + 1] < BIT_ULL(46))
 			break;
@@ -282,7 +283,7 @@ TEST_F(guest, memory_that_is_not_ordinary)
 	expect_frames(g, 0);
 }
 
-/* Memory that the host has, but not at hand: nothing may be faulted in. */
+/* Memory of the VMM without a page: the walk must not fault a page in. */
 TEST_F(guest, memory_not_faulted_in)
 {
 	struct guest *g = self->kernel;
@@ -298,7 +299,7 @@ TEST_F(guest, memory_not_faulted_in)
 	EXPECT_EQ(resident & 1, 0);
 }
 
-/* ---- another vCPU writes the entry that maps the stack all the time */
+/* ---- another vCPU writes the page table entry of the stack in a loop */
 
 struct rewriter {
 	struct kvm_vcpu *vcpu;
@@ -316,8 +317,8 @@ static void *rewrite(void *data)
 }
 
 /*
- * The guest's stack, and the one that the other vCPU puts in its place now and
- * then: in any sample the chain is that of one or the other, if any.
+ * Sample a guest while another vCPU writes two page table entries for the stack in
+ * turn. Each chain is from the stack of either entry, or ends at the IP.
  */
 static void expect_either(struct guest *g, uint64_t entry, uint64_t other, unsigned int frames)
 {
@@ -350,10 +351,10 @@ static void expect_either(struct guest *g, uint64_t entry, uint64_t other, unsig
 		while (sampler_next(&sampler, sample, sizeof(buf))) {
 			why = sample_check_start(g, sample);
 			if (!why && sample->nr != 2 + frames && sample->nr != 2)
-				why = "neither one chain nor the other";
+				why = "the number of frames matches neither stack";
 			if (!why && sample->nr > 2 && sample->ips[2] != return_address(g, 0) &&
 			    sample->ips[2] != return_address(g, 1))
-				why = "another return address";
+				why = "the return address is from neither stack";
 			if (why)
 				sample_dump(sample);
 			TEST_ASSERT(!why, "%s", why);
@@ -361,10 +362,10 @@ static void expect_either(struct guest *g, uint64_t entry, uint64_t other, unsig
 	}
 	WRITE_ONCE(rewriter.stop, true);
 	pthread_join(thread, NULL);
-	TEST_ASSERT(sampler_fewest(&sampler) >= 200, "only %u samples of the guest",
+	TEST_ASSERT(sampler_fewest(&sampler) >= 200, "%u samples of the guest, want 200",
 		    sampler_fewest(&sampler));
-	TEST_ASSERT(*pte == other, "the last entry written was %lx, and it is %lx",
-		    (unsigned long)other, (unsigned long)*pte);
+	TEST_ASSERT(*pte == other, "the page table entry is %lx, want %lx",
+		    (unsigned long)*pte, (unsigned long)other);
 	sampler_close(&sampler);
 }
 
@@ -389,18 +390,18 @@ TEST_F(guest, unmapped_while_sampled)
 	expect_either(g, one | PTE_P | PTE_W, HOLE_GPA | PTE_P | PTE_RSVD, 1);
 }
 
-/* ---- random values, all over */
+/* ---- random frames and page tables */
 
 #define RANDOM_PAGES	8
 #define RANDOM_ROUNDS	150
-#define RANDOM_SPINS	10000	/* so many values of RBP are gone through in a round */
+#define RANDOM_SPINS	10000	/* values of RBP in a round */
 
 static uint64_t random_u64(void)
 {
 	return (uint64_t)random() << 42 ^ (uint64_t)random() << 21 ^ random();
 }
 
-/* What makes a walk go on is more likely than it is by chance. */
+/* Prefer good entries: random bits would end most walks at once. */
 static uint64_t random_entry(struct guest *g)
 {
 	switch (random() % 8) {
@@ -449,7 +450,7 @@ static const char *check_random(struct guest *g, const struct sample *sample)
 
 	for (i = 2; !why && i < sample->nr; i++)
 		if ((int64_t)sample->ips[i] >> 47 != -1)
-			why = "a return address that is none of a kernel's";
+			why = "a return address is outside the kernel's half";
 	return why;
 }
 
@@ -496,7 +497,8 @@ TEST_F(guest, random)
 	n = sampler_fewest(&sampler);
 	pr_info("# at least %lu samples of each event, %lu frames beyond the IP\n", n, frames);
 	TEST_ASSERT(n >= RANDOM_ROUNDS && frames > n / 10,
-		    "too few samples or frames to mean anything");
+		    "%lu samples and %lu frames, want %u and a tenth of the samples",
+		    n, frames, RANDOM_ROUNDS);
 	sampler_close(&sampler);
 }
 

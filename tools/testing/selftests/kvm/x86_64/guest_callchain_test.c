@@ -3,15 +3,14 @@
  * Test the call chains that KVM reports to perf for samples of a guest
  * (CONFIG_KVM_GUEST_CALLCHAIN).
  *
- *  - In every paging mode, with every page size, in the kernel and in user
- *    space, for 64-bit and 32-bit code, each sample has exactly the chain that
- *    is on the stack.
- *  - Chains are relative to the bases of segments. There is the IP alone for
- *    16-bit code, without paging, in SMM, and in nested guests.
- *  - exclude_callchain_{kernel,user}, exclude_guest and the event's
- *    sample_max_stack hold.
- *  - No sample changes guest memory, not even an accessed or dirty bit in the page
- *    tables, or makes the guest exit.
+ *  - In every paging mode, with every page size, in the kernel and in user space,
+ *    for 64-bit and 32-bit code, each chain is exactly the chain on the stack.
+ *  - Chains of 32-bit code respect the segment bases.
+ *  - The chain is the IP alone for 16-bit code, without paging, in SMM, and in a
+ *    nested guest.
+ *  - exclude_callchain_{kernel,user}, exclude_guest and sample_max_stack hold.
+ *  - Samples do not change guest memory, including the accessed and dirty bits, and
+ *    cause no exit to user space.
  */
 #include <linux/perf_event.h>
 #include <stdint.h>
@@ -163,7 +162,7 @@ TEST_F(mode, chain)
 	expect_frames(self->g, 3);
 }
 
-/* The other kind of page ends the chain: a kernel's in user space, and vice versa. */
+/* A page of the other privilege ends the chain: U/S is wrong for the guest's mode. */
 TEST_F(mode, other_privilege)
 {
 	struct guest *g = self->g;
@@ -173,7 +172,7 @@ TEST_F(mode, other_privilege)
 	expect_frames(g, 0);
 }
 
-/* The second page is not there, and with it the second frame's other half. */
+/* The second page is not present: the second frame is cut off. */
 TEST_F(mode, not_present)
 {
 	struct guest *g = self->g;
@@ -183,7 +182,7 @@ TEST_F(mode, not_present)
 	expect_frames(g, g->mode.leaf == 1 ? 1 : 0);
 }
 
-/* What is on the stack of 32-bit code counts from where its segments begin. */
+/* Addresses on the stack of 32-bit code are relative to the segment bases. */
 TEST(segment_bases)
 {
 	struct guest *g = guest_new(&mode_kernel_pae);
@@ -213,7 +212,7 @@ TEST(code_of_16_bits)
 	struct guest *g = guest_new(&mode_kernel_pae);
 	struct kvm_sregs sregs;
 
-	/* all of it is below 64 KiB */
+	/* the offset of the code is below 64 KiB */
 	vcpu_sregs_get(g->vcpu, &sregs);
 	sregs.cs.db = 0;
 	sregs.cs.base = g->code;
@@ -240,7 +239,7 @@ TEST(paging_off)
 	guest_free(g);
 }
 
-/* ---- what the event asks for */
+/* ---- attributes of the event */
 
 CALLCHAIN_TEST_SUITE();
 
@@ -279,7 +278,7 @@ TEST_F(guest, excluded)
 		sampler_close(&sampler);
 	}
 
-	/* cpu-clock samples the guest nevertheless, but must not look at it */
+	/* cpu-clock samples the guest despite exclude_guest: no chain of the guest */
 	sampler = sampler_open(&no_guest, CLOCK);
 	for (j = 0; j < MAX_RUNS && sampler_fewest(&sampler) < MIN_SAMPLES; j++) {
 		guest_sample(&sampler, self->user);
@@ -295,13 +294,13 @@ TEST_F(guest, max_stack)
 {
 	struct perf_event_attr attr = { .sample_max_stack = 3 };
 
-	/* the IP is the first of the three */
+	/* the IP counts as the first of three entries */
 	expect_frames_attr(self->kernel, 2, &attr);
 }
 
-/* ---- not walked, although the frames are there to be found */
+/* ---- the IP alone, although the stack has frames */
 
-/* SMM has an address space of its own; here, the same memory is in it. */
+/* The address space of SMM has the same memory in this test. */
 TEST_F(guest, smm)
 {
 	struct guest *g = self->kernel;
@@ -330,7 +329,7 @@ static void copy_segment(struct vmcb_seg *to, const struct kvm_segment *from)
 	};
 }
 
-/* Have the guest run one of its own, at the same code and with the same tables. */
+/* Make the guest run a nested guest with the same code and page tables. */
 static void enter_nested(struct guest *g)
 {
 	static const uint8_t vmrun_rax[] = { 0x0f, 0x01, 0xd8 };
@@ -364,7 +363,7 @@ static void enter_nested(struct guest *g)
 	guest_vcpu_run(g->vcpu, &regs);
 }
 
-/* It stays in the nested guest: what ends a run is an exit to us, not to its host. */
+/* The vCPU stays in the nested guest: OUT exits to user space, not to the guest. */
 TEST_F(guest, nested)
 {
 	struct guest *g = self->kernel;

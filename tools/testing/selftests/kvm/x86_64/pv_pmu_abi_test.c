@@ -58,8 +58,10 @@ TEST_F(pv_pmu, header)
 	TEST_ASSERT_EQ(header->overflow, 0);
 	for (i = 0; i < ARRAY_SIZE(header->reserved); i++)
 		TEST_ASSERT_EQ(header->reserved[i], 0);
-	TEST_ASSERT(header->features & KVM_PV_PMU_FEATURE_SAMPLE, "no sampling");
-	TEST_ASSERT(header->features & KVM_PV_PMU_FEATURE_FREQ, "no sampling by frequency");
+	TEST_ASSERT(header->features & KVM_PV_PMU_FEATURE_SAMPLE,
+		    "the header has no KVM_PV_PMU_FEATURE_SAMPLE");
+	TEST_ASSERT(header->features & KVM_PV_PMU_FEATURE_FREQ,
+		    "the header has no KVM_PV_PMU_FEATURE_FREQ");
 
 	TEST_ASSERT_EQ(pv_pmu_rdmsr(self->vcpu), msr);
 	TEST_ASSERT_EQ(vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU), msr);
@@ -76,7 +78,7 @@ TEST_F(pv_pmu, msr_reserved_bits)
 		pv_pmu_assert_wrmsr_faults(self->vcpu, gpa | BIT(bit));
 		TEST_ASSERT_EQ(_vcpu_set_msr(self->vcpu, MSR_KVM_PV_PMU, gpa | BIT(bit)), 0);
 	}
-	/* what faults changes nothing */
+	/* a write with #GP has no effect */
 	TEST_ASSERT_EQ(pv_pmu_rdmsr(self->vcpu), gpa | KVM_PV_PMU_ENABLED);
 	pv_pmu_commit(self->vcpu, 0);
 }
@@ -186,7 +188,7 @@ TEST_F(pv_pmu, feature_on_enforced)
 	pv_pmu_commit(self->vcpu, 0);
 }
 
-/* ---- what cannot be counted */
+/* ---- refused requests */
 
 TEST_F(pv_pmu, unknown_events)
 {
@@ -201,7 +203,7 @@ TEST_F(pv_pmu, unknown_events)
 		pv_pmu_assert_refused(self->vcpu, HARDWARE(CPU_CYCLES, .type = types[i]), -ENOENT);
 }
 
-/* Of the caches that perf knows, a CPU has events for some. */
+/* A CPU has events for some caches only. */
 TEST_F(pv_pmu, cache_events)
 {
 	struct perf_event_attr attr = {
@@ -224,7 +226,7 @@ TEST_F(pv_pmu, cache_events)
 								   .config = attr.config), -errno);
 		}
 	}
-	TEST_ASSERT(refused, "the CPU has an event for all reads of all caches");
+	TEST_ASSERT(refused, "no cache event was refused");
 }
 
 TEST_F(pv_pmu, malformed_requests)

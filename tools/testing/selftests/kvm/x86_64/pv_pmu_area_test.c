@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Test that the host writes the area of the paravirtual PMU while it is one, and
- * never after.
+ * Test that the host writes to the area of the paravirtual PMU only while the area
+ * is in use.
  *
- *  - The guest disables it, names it again, names another one, or changes its
- *    cookie; the vCPU is reset; the VM ends.
- *  - The VMM takes away the memory, write-protects it, or unmaps it.
- *  - What the host writes is dirty.
- *  - A page table of the guest may be the area: the guest alone is hurt.
+ *  - No write after the guest has disabled the area, registered the area again or
+ *    elsewhere, or changed the cookie; nor after a reset, or the end of the VM.
+ *  - No write after the VMM has removed, write-protected or unmapped the memory.
+ *  - A page that the host writes to is dirty.
+ *  - A guest that registers a page table as area hurts only the guest.
  */
 #include <linux/perf_event.h>
 #include <sys/mman.h>
@@ -102,7 +102,7 @@ TEST_F(pv_pmu, another_cookie)
 	}
 }
 
-/* An INIT, which KVM takes note of when it is asked for the state of the vCPU. */
+/* Send an INIT. KVM handles the INIT when user space reads the vCPU's state. */
 TEST_F(pv_pmu, reset)
 {
 	struct kvm_vcpu_events events;
@@ -133,7 +133,7 @@ TEST_F(pv_pmu, reset)
 	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
 }
 
-/* The VM ends while its events run. */
+/* The VM ends while events run. */
 TEST_F(pv_pmu, vm_ends)
 {
 	pv_pmu_enable(self->vcpu);
@@ -159,13 +159,13 @@ TEST_F(pv_pmu, dirty_log)
 	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), 0);
 	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
 
-	/* what is brought up to date for a VMM that saves the vCPU */
+	/* a VMM that saves the vCPU reads the MSR: the host updates the reports */
 	vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU);
 	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), page);
 	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->count > INSTRUCTIONS(LOOPS),
-		    "reading the MSR has not brought the report up to date");
+		    "the report is not updated when user space reads the MSR");
 
-	/* the guest itself does not touch it in its NMIs now */
+	/* the NMI handler leaves the area alone: only the host makes the page dirty */
 	pv_pmu_mailbox(self->vcpu)->look = false;
 	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
 	pv_pmu_commit(self->vcpu, BIT(0));
@@ -196,11 +196,11 @@ TEST_F(pv_pmu, memory_gone)
 	vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU);
 	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
 
-	/* back, and counted all the while */
+	/* the memory is back, and the event has counted meanwhile */
 	pv_pmu_set_memslot(self->vm, 0, AREAS * PAGE_SIZE);
 	pv_pmu_commit(self->vcpu, 0);
 	TEST_ASSERT(pv_pmu_report(self->vcpu, 1)->count >= area_report(&copy, 1)->count + 2 * LOOPS,
-		    "the count has not gone on");
+		    "the event has not counted without the memory");
 }
 
 TEST_F(pv_pmu, memory_becomes_read_only)
@@ -220,7 +220,7 @@ TEST_F(pv_pmu, memory_becomes_read_only)
 	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
 }
 
-/* The VMM has no memory where its memslot says it has. */
+/* The VMM has no writable memory behind the memslot. */
 TEST_F(pv_pmu, memory_unmapped_in_the_host)
 {
 	void *areas = addr_gpa2hva(self->vm, AREA_GPA);
@@ -249,14 +249,14 @@ static uint64_t guest_read(uint64_t address, uint64_t unused)
 	return READ_ONCE(*(uint64_t *)address);
 }
 
-/* The table that maps the areas: the host does what it is asked, to the guest. */
+/* The page table of the areas is itself registered as area. */
 TEST_F(pv_pmu, area_is_page_table)
 {
 	uint64_t *ptes = vm_get_page_table_entry(self->vm, AREA_GPA);
 	uint64_t gpa = addr_hva2gpa(self->vm, ptes), pte = ptes[2];
 	struct kvm_pv_pmu_area *area = (void *)ptes;
 
-	/* an entry is the cookie */
+	/* a page table entry serves as the cookie */
 	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpu, gpa | KVM_PV_PMU_ENABLED), 0);
 	TEST_ASSERT_EQ(ptes[0], KVM_PV_PMU_VERSION | (uint64_t)NR_SLOTS << 32);
 	TEST_ASSERT_EQ(ptes[2], pte);
@@ -266,7 +266,7 @@ TEST_F(pv_pmu, area_is_page_table)
 	pv_pmu_count(self->vcpu, ALL_SLOTS, LOOPS);
 	ASSERT_COUNT(area_report(area, 0)->count, INSTRUCTIONS(LOOPS));
 
-	/* the area that was mapped there is where the header points to now */
+	/* the header replaced the entry of the first area: version and nr_slots */
 	pv_pmu_mailbox(self->vcpu)->fn = guest_read;
 	pv_pmu_mailbox(self->vcpu)->a = AREA_GPA;
 	vcpu_run(self->vcpu);

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Test that counts of the paravirtual PMU are exact: of instructions and branches,
- * at one privilege level, on another thread, and while the host takes the counters.
+ * Test that the paravirtual PMU counts instructions and branches exactly.
  *
- *  - A count is that of the code between a commit and a sync.
- *  - An event that is stopped keeps the count, an event that is closed does not.
+ *  - A sync reports the instructions and branches since the commit.
+ *  - A stopped event keeps the count. A closed event does not.
  *  - EXCLUDE_USER and EXCLUDE_KERNEL hold.
- *  - Counting goes on when another thread runs the vCPU.
- *  - Without a counter of the host an event does not run, and says so.
+ *  - Counting continues when another thread runs the vCPU.
+ *  - Without a free counter of the host, an event does not run, and the report says
+ *    so by time_running, or by -EBUSY for a pinned event.
  *
- * Counts are compared exactly if the CPU's own counter of instructions is exact
- * for a guest, as perf_event_open() sees it; if not, they may be a bit above.
+ * Counts must be equal if an event of the host counts a guest's instructions
+ * exactly. If not, counts may be about 1 % higher.
  */
 #include <linux/perf_event.h>
 
@@ -37,7 +37,7 @@ TEST_F(pv_pmu, counts)
 	ASSERT_STATUS(self->vcpu, 30, 0);
 	ASSERT_COUNT(r->count, INSTRUCTIONS(LOOPS));
 	ASSERT_COUNT(pv_pmu_report(self->vcpu, 30)->count, BRANCHES(LOOPS));
-	TEST_ASSERT(r->time_running, "the event ran for no time");
+	TEST_ASSERT(r->time_running, "time_running is zero");
 	TEST_ASSERT_EQ(r->time_running, r->time_enabled);
 	TEST_ASSERT_EQ(r->overflows | r->last_period | r->throttled, 0);
 	TEST_ASSERT_EQ(r->rdpmc_index, 0);
@@ -46,7 +46,7 @@ TEST_F(pv_pmu, counts)
 	seq = r->seq;
 	TEST_ASSERT(!(seq & 1), "the sequence count of a finished report is odd");
 	pv_pmu_sync(self->vcpu, BIT(0));
-	TEST_ASSERT(!(r->seq & 1) && r->seq != seq, "the sequence count went from %u to %u",
+	TEST_ASSERT(!(r->seq & 1) && r->seq != seq, "the sequence count goes from %u to %u",
 		    seq, r->seq);
 }
 
@@ -61,12 +61,12 @@ TEST_F(pv_pmu, reports_what_it_is_asked_for)
 	pv_pmu_sync(self->vcpu, BIT(1));
 	n = pv_pmu_report(self->vcpu, 1)->count;
 	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 0)->count, 0);
-	TEST_ASSERT(n, "no count");
+	TEST_ASSERT(n, "the count of slot 1 is zero");
 
-	/* a commit reports all that run */
+	/* a commit updates all reports */
 	pv_pmu_commit(self->vcpu, 0);
-	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->count > n, "slot 0 is left behind");
-	TEST_ASSERT(pv_pmu_report(self->vcpu, 1)->count > n, "slot 1 is left behind");
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->count > n, "the report of slot 0 is not updated");
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 1)->count > n, "the report of slot 1 is not updated");
 }
 
 TEST_F(pv_pmu, stops_and_goes_on)
@@ -103,7 +103,7 @@ TEST_F(pv_pmu, closes)
 	pv_pmu_request(self->vcpu, 3, HARDWARE(INSTRUCTIONS));
 	pv_pmu_count(self->vcpu, BIT(3), LOOPS);
 
-	/* what is not open need not be valid */
+	/* a request without OPEN may be invalid */
 	pv_pmu_request(self->vcpu, 3, REQUEST(.type = -1, .flags = (uint32_t)~KVM_PV_PMU_OPEN,
 					      .reserved[2] = 1));
 	pv_pmu_commit(self->vcpu, BIT(3));
@@ -143,7 +143,7 @@ TEST_F(pv_pmu, privilege_levels)
 	ASSERT_COUNT(pv_pmu_report(self->vcpu, 1)->count, INSTRUCTIONS(LOOPS));
 	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 2)->count, 0);
 
-	/* the same call twice, so that all but the loops cancels out */
+	/* two calls that differ in the loops: all else cancels out */
 	pv_pmu_set_user_mode(self->vcpu, true);
 	pv_pmu_spin(self->vcpu, LOOPS);
 	pv_pmu_set_user_mode(self->vcpu, false);
@@ -156,7 +156,7 @@ TEST_F(pv_pmu, privilege_levels)
 	pv_pmu_sync(self->vcpu, 7);
 	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count - 2 * n[0], 2 * LOOPS);
 	TEST_ASSERT(pv_pmu_report(self->vcpu, 1)->count - n[1] < LOOPS,
-		    "the count of the kernel has the user's loops");
+		    "the event with EXCLUDE_USER counted the loop in user mode");
 	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 2)->count, 0);
 }
 
@@ -165,7 +165,7 @@ TEST_F(pv_pmu, another_thread)
 	struct kvm_pv_pmu_report *r = pv_pmu_report(self->vcpu, 0);
 	uint64_t n;
 
-	/* the same calls, all of them on this thread and then not */
+	/* first all calls are on this thread; then the last call is on another thread */
 	pv_pmu_enable(self->vcpu);
 	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
 	pv_pmu_commit(self->vcpu, BIT(0));
@@ -178,18 +178,18 @@ TEST_F(pv_pmu, another_thread)
 	ASSERT_COUNT(r->count, n);
 	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
 
-	/* and back, to where there was one before; that thread is gone */
+	/* back to this thread: the other thread has ended */
 	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
-	TEST_ASSERT(r->count > n + INSTRUCTIONS(LOOPS), "the count has not gone on");
+	TEST_ASSERT(r->count > n + INSTRUCTIONS(LOOPS), "the event has not counted on this thread");
 	TEST_ASSERT(r->time_running && r->time_running <= r->time_enabled,
-		    "ran for %llu of %llu ns", r->time_running, r->time_enabled);
+		    "time_running is %llu, time_enabled %llu", r->time_running, r->time_enabled);
 }
 
 /* ---- the host takes its counters */
 
 #define MAX_COUNTERS	64
 
-/* Pinned events of the host on this CPU, until there is no counter left. */
+/* Open pinned events of the host on this CPU until no counter is left. */
 static int take_counters(int fds[MAX_COUNTERS], int leave)
 {
 	struct perf_event_attr attr = { .pinned = 1 };
@@ -234,14 +234,16 @@ TEST_F(pv_pmu, counters_taken)
 	ASSERT_STATUS(self->vcpu, 0, 0);
 	TEST_ASSERT_EQ(r->count, counted);
 	TEST_ASSERT_EQ(r->time_running, running);
-	TEST_ASSERT(r->time_enabled > running, "time stood still");
+	TEST_ASSERT(r->time_enabled > running, "time_enabled is %llu, want more than %lu",
+		    r->time_enabled, running);
 	pv_pmu_stop(self->vcpu, 0);
 
 	give_counters(fds, n);
 	pv_pmu_set_running(self->vcpu, 0, true);
 	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_COUNT(r->count, counted + INSTRUCTIONS(LOOPS));
-	TEST_ASSERT(r->time_running > running, "the event ran for no time");
+	TEST_ASSERT(r->time_running > running, "time_running is %llu, want more than %lu",
+		    r->time_running, running);
 }
 
 TEST_F(pv_pmu, counters_taken_pinned)
@@ -260,7 +262,7 @@ TEST_F(pv_pmu, counters_taken_pinned)
 	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
 	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 1)->count, 0);
 
-	/* there is one again, when it is asked for again */
+	/* with free counters, a new request counts */
 	give_counters(fds, n);
 	pv_pmu_stop(self->vcpu, 1);
 	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = pinned));

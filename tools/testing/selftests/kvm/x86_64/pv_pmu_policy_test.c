@@ -2,11 +2,12 @@
 /*
  * Test that the paravirtual PMU counts no more than its host allows.
  *
- *  - Raw events are counted where the host grants them, except for bits of the
- *    event that belong to the host.
- *  - The event filter of the VM holds, also for an event that is counted already.
+ *  - Raw events count if the host grants raw events, without the control bits of
+ *    the event select register.
+ *  - The event filter of the VM holds, also for an open event.
  *  - The module parameters pv_pmu_max_events, pv_pmu_raw and pv_pmu_pinned hold.
- *  - The VMM needs the permission to count itself what its guest counts.
+ *  - A guest counts only events that the VMM may open by perf_event_paranoid and
+ *    capabilities.
  */
 #include <linux/capability.h>
 #include <linux/perf_event.h>
@@ -21,7 +22,7 @@
 
 PV_PMU_TEST_SUITE();
 
-/* Instructions, by number: Intel's and AMD's CPUs have the same one. */
+/* The raw event for instructions is the same on Intel and AMD. */
 #define RAW_INSTRUCTIONS	RAW_EVENT(0xc0, 0)
 
 #define RAW(...) HARDWARE(CPU_CYCLES, .type = PERF_TYPE_RAW, ##__VA_ARGS__)
@@ -74,7 +75,7 @@ TEST_F(pv_pmu, event_filter)
 	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 0)->count, 0);
 	ASSERT_COUNT(pv_pmu_report(self->vcpu, 2)->count, BRANCHES(LOOPS));
 
-	/* another filter, another status, be it asked for again or not */
+	/* the new filter holds for a new request and for the open events */
 	set_filter(self->vm, KVM_PMU_EVENT_ALLOW, 1, RAW_INSTRUCTIONS);
 	pv_pmu_request(self->vcpu, 0, REQUEST());
 	pv_pmu_commit(self->vcpu, BIT(0));
@@ -85,8 +86,9 @@ TEST_F(pv_pmu, event_filter)
 	ASSERT_STATUS(self->vcpu, 1, 0);
 	ASSERT_STATUS(self->vcpu, 2, -EOPNOTSUPP);
 	pv_pmu_stop(self->vcpu, 0);
-	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->count >= INSTRUCTIONS(LOOPS), "%llu instructions",
-		    pv_pmu_report(self->vcpu, 0)->count);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->count >= INSTRUCTIONS(LOOPS),
+		    "%llu instructions, want %d or more",
+		    pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
 }
 
 /* ---- what the host grants */
@@ -125,8 +127,8 @@ FIXTURE(pv_pmu_policy) {
 };
 
 /*
- * A setting of the host, which goes back when the test ends, however it does. A
- * parameter that can only be set at boot is tested if it was.
+ * A setting of the host. The parent process restores the old value even if the test
+ * dies. A parameter that is read-only after boot needs the value from the start.
  */
 FIXTURE_VARIANT(pv_pmu_policy) {
 	const char *path;
@@ -181,7 +183,7 @@ static void test_no_raw_events(struct kvm_vcpu *vcpu)
 {
 	pv_pmu_enable(vcpu);
 	TEST_ASSERT(!(pv_pmu_area_header(vcpu)->features & KVM_PV_PMU_FEATURE_RAW),
-		    "the header tells of raw events");
+		    "the header has KVM_PV_PMU_FEATURE_RAW");
 	pv_pmu_assert_refused(vcpu, RAW(.config = RAW_INSTRUCTIONS), -EOPNOTSUPP);
 }
 
@@ -201,7 +203,7 @@ static void test_paranoid(struct kvm_vcpu *vcpu)
 	ASSERT_STATUS(vcpu, 2, 0);
 	TEST_ASSERT_EQ(pv_pmu_report(vcpu, 0)->count, 0);
 
-	/* a refusal stands for a second */
+	/* the host keeps a refusal for a second */
 	set_capability(CAP_PERFMON, true);
 	pv_pmu_count(vcpu, 7, LOOPS);
 	ASSERT_STATUS(vcpu, 0, -EACCES);

@@ -2,12 +2,13 @@
 /*
  * Test the overflows and NMIs of the paravirtual PMU.
  *
- *  - There are as many overflows as periods in the count, and one NMI for each that
- *    the guest has looked at; no NMI comes without an overflow bit.
- *  - The period changes while the event runs; the host finds the period itself for
- *    a frequency.
- *  - Samples are of one privilege level, of two vCPUs at a time, of all slots at a
- *    time, and of a vCPU that another thread runs.
+ *  - The number of overflows is the count divided by the period.
+ *  - An overflow raises an NMI, unless the guest has not cleared the bit of the last
+ *    overflow. No NMI comes without an overflow bit.
+ *  - The period changes while the event runs. For a frequency the host chooses the
+ *    period.
+ *  - Sampling works for one privilege level, on two vCPUs at a time, in all slots at
+ *    a time, and on a vCPU that moves to another thread.
  */
 #include <pthread.h>
 
@@ -19,7 +20,7 @@
 
 PV_PMU_TEST_SUITE();
 
-/* All overflows are reported, and each was looked at in one NMI. */
+/* The report has all overflows. The NMI handler has seen each overflow once. */
 static void assert_overflows(struct kvm_vcpu *vcpu, int slot, uint64_t period)
 {
 	struct kvm_pv_pmu_report *r = pv_pmu_report(vcpu, slot);
@@ -40,7 +41,8 @@ TEST_F(pv_pmu, samples)
 	pv_pmu_stop(self->vcpu, 0);
 	assert_overflows(self->vcpu, 0, PERIOD);
 	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->overflows >= INSTRUCTIONS(10 * LOOPS) / PERIOD,
-		    "%llu overflows", pv_pmu_report(self->vcpu, 0)->overflows);
+		    "%llu overflows, want %d or more", pv_pmu_report(self->vcpu, 0)->overflows,
+		    INSTRUCTIONS(10 * LOOPS) / PERIOD);
 	TEST_ASSERT_EQ(m->nmis, pv_pmu_report(self->vcpu, 0)->overflows);
 	TEST_ASSERT_EQ(m->empty, 0);
 	TEST_ASSERT_EQ(pv_pmu_area_header(self->vcpu)->overflow, 0);
@@ -58,11 +60,11 @@ TEST_F(pv_pmu, samples_not_looked_at)
 	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
 	pv_pmu_count(self->vcpu, BIT(0), 10 * LOOPS);
 	ASSERT_COUNT(r->overflows, r->count / PERIOD);
-	TEST_ASSERT(r->overflows > 1, "too few overflows to tell");
+	TEST_ASSERT(r->overflows > 1, "%llu overflows, want more than one", r->overflows);
 	TEST_ASSERT_EQ(m->nmis, 1);
 	TEST_ASSERT_EQ(pv_pmu_area_header(self->vcpu)->overflow, BIT(0));
 
-	/* once it has looked there is one NMI again */
+	/* with the bit clear, the next overflow raises an NMI */
 	pv_pmu_area_header(self->vcpu)->overflow = 0;
 	pv_pmu_count(self->vcpu, 0, 10 * LOOPS);
 	TEST_ASSERT_EQ(m->nmis, 2);
@@ -78,18 +80,19 @@ TEST_F(pv_pmu, samples_with_another_period)
 	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	n = r->count;
 	overflows = r->overflows;
-	TEST_ASSERT(overflows, "no overflow");
+	TEST_ASSERT(overflows, "no overflow before the period changes");
 
 	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, 2 * PERIOD));
 	pv_pmu_count(self->vcpu, BIT(0), 10 * LOOPS);
-	TEST_ASSERT(r->count > n + INSTRUCTIONS(10 * LOOPS), "the count is another one");
+	TEST_ASSERT(r->count > n + INSTRUCTIONS(10 * LOOPS),
+		    "the count restarted with the new period");
 	TEST_ASSERT_EQ(r->last_period, 2 * PERIOD);
 	n = (r->count - n) / (2 * PERIOD);
 	TEST_ASSERT(r->overflows - overflows >= n - 1 && r->overflows - overflows <= n + 1,
-		    "%llu overflows, not %lu", r->overflows - overflows, n);
+		    "%llu overflows, want %lu", r->overflows - overflows, n);
 	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
 
-	/* the same identity with a period that is none */
+	/* the same event with an invalid period */
 	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, 1ull << 63));
 	pv_pmu_commit(self->vcpu, BIT(0));
 	ASSERT_STATUS(self->vcpu, 0, -EINVAL);
@@ -108,15 +111,16 @@ TEST_F(pv_pmu, samples_by_frequency)
 	pv_pmu_stop(self->vcpu, 0);
 	ASSERT_STATUS(self->vcpu, 0, 0);
 	TEST_ASSERT(r->overflows, "no overflow");
-	TEST_ASSERT(r->last_period > 1, "the period is still %llu", r->last_period);
-	/* it starts with short periods, of which the guest sees some at once */
+	TEST_ASSERT(r->last_period > 1,
+		    "the last period is %llu, want more than 1", r->last_period);
+	/* the first periods are short: the guest sees several overflows in one NMI */
 	TEST_ASSERT(pv_pmu_mailbox(self->vcpu)->overflows[0] &&
 		    pv_pmu_mailbox(self->vcpu)->overflows[0] <= r->overflows,
-		    "%lu overflows of %llu", pv_pmu_mailbox(self->vcpu)->overflows[0],
-		    r->overflows);
+		    "the guest has seen %lu of %llu overflows",
+		    pv_pmu_mailbox(self->vcpu)->overflows[0], r->overflows);
 	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
 
-	/* more than the host's limit */
+	/* a frequency above the host's limit */
 	freq.sample_freq = 1ull << 40;
 	pv_pmu_request(self->vcpu, 0, &freq);
 	pv_pmu_commit(self->vcpu, BIT(0));
@@ -141,11 +145,12 @@ TEST_F(pv_pmu, samples_of_user)
 	pv_pmu_stop(self->vcpu, 0);
 	assert_overflows(self->vcpu, 0, PERIOD);
 	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->overflows >= 2 * 10 * LOOPS / PERIOD,
-		    "%llu overflows", pv_pmu_report(self->vcpu, 0)->overflows);
+		    "%llu overflows, want %d or more", pv_pmu_report(self->vcpu, 0)->overflows,
+		    2 * 10 * LOOPS / PERIOD);
 	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
 }
 
-/* The smallest period that there is: the guest hurts itself, and gets on. */
+/* The smallest period: the guest gets slow, and still makes progress. */
 TEST_F(pv_pmu, period_of_one)
 {
 	struct kvm_pv_pmu_request user = *SAMPLING(INSTRUCTIONS, 1);
@@ -183,14 +188,16 @@ TEST_F(pv_pmu, all_slots_sample)
 
 		ASSERT_STATUS(self->vcpu, i, 0);
 		TEST_ASSERT(r->time_running <= r->time_enabled,
-			    "slot %d ran for %llu of %llu ns", i, r->time_running, r->time_enabled);
-		TEST_ASSERT(m->overflows[i] <= r->overflows, "slot %d: %lu overflows of %llu",
+			    "slot %d: time_running is %llu, time_enabled %llu",
+			    i, r->time_running, r->time_enabled);
+		TEST_ASSERT(m->overflows[i] <= r->overflows,
+			    "slot %d: the guest has seen %lu of %llu overflows",
 			    i, m->overflows[i], r->overflows);
 		TEST_ASSERT(r->overflows <= r->count / (PERIOD + 100 * i) + 1,
-			    "slot %d: %llu overflows in %llu", i, r->overflows, r->count);
+			    "slot %d: %llu overflows in %llu events", i, r->overflows, r->count);
 		overflows += r->overflows;
 	}
-	TEST_ASSERT(overflows, "no overflow");
+	TEST_ASSERT(overflows, "no overflow in any slot");
 	TEST_ASSERT_EQ(m->empty, 0);
 	TEST_ASSERT_EQ(pv_pmu_area_header(self->vcpu)->overflow, 0);
 }
@@ -239,7 +246,8 @@ TEST_F(pv_pmu, another_thread_samples)
 	pv_pmu_commit(self->vcpu, BIT(0));
 	TEST_ASSERT_EQ(pv_pmu_call_in_thread(self->vcpu, pv_pmu_guest_count, 0, 10 * LOOPS), 0);
 	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->overflows >= 2 * 10 * LOOPS / PERIOD,
-		    "%llu overflows", pv_pmu_report(self->vcpu, 0)->overflows);
+		    "%llu overflows, want %d or more", pv_pmu_report(self->vcpu, 0)->overflows,
+		    2 * 10 * LOOPS / PERIOD);
 	pv_pmu_stop(self->vcpu, 0);
 	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->overflows[0],
 		       pv_pmu_report(self->vcpu, 0)->overflows);

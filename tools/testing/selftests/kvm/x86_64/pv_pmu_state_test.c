@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Test that the paravirtual PMU goes on in another VM that has the memory and the
- * MSR of the vCPU.
+ * Test that the paravirtual PMU continues in another VM with the same memory and
+ * the saved state of the vCPU.
  *
- *  - Counts and overflows go on from where they were.
- *  - An overflow that the guest has not looked at gets one NMI, no matter if an NMI
- *    is in the saved state.
- *  - Without the memory, or with another cookie in it, the host does not touch it.
- *  - A request that the new host cannot count gets its status.
+ *  - Counts, overflows and times continue from the saved values.
+ *  - A pending overflow bit raises one NMI, whether the saved state has an NMI or
+ *    not.
+ *  - The host does not write to the area without memory, or with another cookie.
+ *  - A request that the new host cannot count gets a status.
  */
 #include <linux/perf_event.h>
 
@@ -19,7 +19,7 @@
 
 PV_PMU_TEST_SUITE();
 
-/* The VM ends, its memory stays. */
+/* End the VM, and keep the memory. */
 static struct kvm_x86_state *save(struct kvm_vcpu *vcpu)
 {
 	struct kvm_x86_state *state = vcpu_save_state(vcpu);
@@ -28,7 +28,7 @@ static struct kvm_x86_state *save(struct kvm_vcpu *vcpu)
 	return state;
 }
 
-/* Another VM gets the memory and a vCPU. */
+/* Create another VM with the same memory and one vCPU. */
 static struct kvm_vcpu *restore(struct kvm_vm *vm, struct kvm_x86_state *state)
 {
 	struct kvm_vcpu *vcpu = vm_recreate_with_one_vcpu(vm);
@@ -58,16 +58,16 @@ TEST_F(pv_pmu, restores_counts)
 		       pv_pmu_area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED);
 	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
 	ASSERT_STATUS(self->vcpu, 0, 0);
-	/* and what comes before and after the loops */
+	/* the events also count code before and after the loops */
 	TEST_ASSERT(r->count >= before.count + INSTRUCTIONS(LOOPS) &&
 		    r->count <= before.count + INSTRUCTIONS(LOOPS) + 2000,
-		    "%llu instructions, then %llu", before.count, r->count);
-	TEST_ASSERT(r->seq != before.seq, "the sequence count stands still");
-	TEST_ASSERT(r->time_enabled > before.time_enabled, "time has not gone on");
-	TEST_ASSERT(r->time_running > before.time_running, "time has not gone on");
+		    "%llu instructions before, %llu after", before.count, r->count);
+	TEST_ASSERT(r->seq != before.seq, "the sequence count has not changed");
+	TEST_ASSERT(r->time_enabled > before.time_enabled, "time_enabled has not grown");
+	TEST_ASSERT(r->time_running > before.time_running, "time_running has not grown");
 	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 3);
 
-	/* the one that did not run still does not, and can */
+	/* the stopped event is still stopped, and can run */
 	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 1)->count, stopped);
 	pv_pmu_set_running(self->vcpu, 1, true);
 	pv_pmu_count(self->vcpu, BIT(1), LOOPS);
@@ -86,14 +86,14 @@ TEST_F(pv_pmu, restores_samples)
 	pv_pmu_count(self->vcpu, 0, 10 * LOOPS);
 	pv_pmu_stop(self->vcpu, 0);
 	TEST_ASSERT(r->overflows >= before.overflows + INSTRUCTIONS(10 * LOOPS) / PERIOD,
-		    "%llu overflows, then %llu", before.overflows, r->overflows);
+		    "%llu overflows before, %llu after", before.overflows, r->overflows);
 	TEST_ASSERT(r->count >= before.count + INSTRUCTIONS(10 * LOOPS),
-		    "%llu events, then %llu", before.count, r->count);
+		    "%llu events before, %llu after", before.count, r->count);
 	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->overflows[0], r->overflows);
 	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
 }
 
-/* What the guest has not looked at yet gets one NMI, be it saved as well or not. */
+/* A pending overflow bit raises one NMI, with or without an NMI in the saved state. */
 static void test_restores_overflow(struct kvm_vcpu *vcpu, bool nmi_saved)
 {
 	struct kvm_vm *vm = vcpu->vm;
@@ -164,7 +164,7 @@ TEST_F(pv_pmu, restores_another_cookie)
 	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
 }
 
-/* What came from a host that could count it, and comes to one that cannot. */
+/* The requests are invalid on the new host. */
 TEST_F(pv_pmu, restores_nonsense)
 {
 	struct kvm_pv_pmu_area *area = pv_pmu_area(self->vcpu);

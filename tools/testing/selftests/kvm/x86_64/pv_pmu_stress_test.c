@@ -2,12 +2,12 @@
 /*
  * Test that the paravirtual PMU and its host survive a hostile guest.
  *
- *  - Two vCPUs have the same area.
- *  - A vCPU writes to the requests that another one commits.
- *  - Two vCPUs make a million of random commits while the memory of their areas
- *    comes and goes.
+ *  - Two vCPUs share an area.
+ *  - A vCPU writes to a request while another vCPU commits the request.
+ *  - Two vCPUs make a million random commits while the VMM changes the memory of the
+ *    areas.
  *
- * Afterwards an event counts as if nothing had been, and the host has not warned.
+ * Afterwards an event counts exactly, and the host has not warned.
  */
 #include <linux/perf_event.h>
 #include <pthread.h>
@@ -46,7 +46,7 @@ TEST_F(pv_pmu, two_vcpus_one_area)
 		}
 	}
 
-	/* the first goes on alone */
+	/* the first vCPU continues alone */
 	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpus[1], 0), 0);
 	pv_pmu_request(self->vcpu, 0, REQUEST());
 	pv_pmu_commit(self->vcpu, BIT(0));
@@ -56,7 +56,7 @@ TEST_F(pv_pmu, two_vcpus_one_area)
 	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, BRANCHES(LOOPS));
 }
 
-/* Have a slot, in any vCPU's area, be one event and another in turn, and none. */
+/* Rewrite a request, of any vCPU's area, with good and bad values in turn. */
 static uint64_t guest_rewrite(uint64_t address, uint64_t times)
 {
 	struct kvm_pv_pmu_request *r = (void *)address;
@@ -107,7 +107,7 @@ TEST_F(pv_pmu, rewritten_during_commit)
 
 /* ---- random */
 
-#define RANDOM_COMMITS	500000	/* on each of the vCPUs */
+#define RANDOM_COMMITS	500000	/* on each vCPU */
 
 static uint64_t guest_random_next(uint64_t *x)
 {
@@ -117,10 +117,7 @@ static uint64_t guest_random_next(uint64_t *x)
 	return *x;
 }
 
-/*
- * Most are events that can be, in the first few slots, so that they run and
- * replace each other.
- */
+/* Make most requests valid: valid events run, and replace each other. */
 static void guest_random_request(struct kvm_pv_pmu_request *r, uint64_t x)
 {
 	static const uint64_t periods[] = { 0, 20000, 1ull << 32, 1ull << 63 };
@@ -166,7 +163,7 @@ static uint64_t guest_random(uint64_t commits, uint64_t x)
 	return 0;
 }
 
-/* Its memory may be missing when the guest writes to it. */
+/* Run the guest. A write to an area without memory is an MMIO exit. */
 static void *run_without_memory(void *arg)
 {
 	struct pv_pmu_thread *t = arg;
@@ -226,7 +223,7 @@ TEST_F_TIMEOUT(pv_pmu, random_commits, 3600)
 			self->vcpus[i], guest_random, RANDOM_COMMITS, 0x123456789abcdef + i, 1
 		};
 		TEST_ASSERT(!pthread_create(&pthreads[i], NULL, run_without_memory, &t[i]),
-			    "no thread");
+			    "pthread_create failed");
 	}
 	do {
 		disturb(self->vm, how++);
@@ -237,7 +234,7 @@ TEST_F_TIMEOUT(pv_pmu, random_commits, 3600)
 	for (i = 0; i < NR_VCPUS; i++)
 		pthread_join(pthreads[i], NULL);
 
-	/* all is as at the start for one who behaves */
+	/* with valid requests, all works as at the start */
 	pv_pmu_set_memslot(self->vm, 0, AREAS * PAGE_SIZE);
 	memset(pv_pmu_area(self->vcpu), 0, PAGE_SIZE);
 	pv_pmu_enable(self->vcpu);
@@ -246,7 +243,8 @@ TEST_F_TIMEOUT(pv_pmu, random_commits, 3600)
 	pv_pmu_count(self->vcpu, ALL_SLOTS, LOOPS);
 	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
 	TEST_ASSERT(pv_pmu_stat(self->vcpu, "pv_pmu_commits") > RANDOM_COMMITS / 20,
-		    "%lu commits", pv_pmu_stat(self->vcpu, "pv_pmu_commits"));
+		    "%lu commits, want more than %d", pv_pmu_stat(self->vcpu, "pv_pmu_commits"),
+		    RANDOM_COMMITS / 20);
 }
 
 int main(int argc, char *argv[])

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Tests of call chains that KVM reports to perf for samples of a guest: guests made
- * by hand, and the check of the chains in their samples.
+ * Tests of the call chains that KVM reports to perf for samples of a guest: small
+ * guests with hand-made page tables and frames, and checks of the sampled chains.
  */
 #ifndef SELFTEST_KVM_GUEST_CALLCHAIN_H
 #define SELFTEST_KVM_GUEST_CALLCHAIN_H
@@ -17,8 +17,8 @@
 #define CODE_GPA	0x2000ul
 #define TABLES_GPA	0x10000ul
 #define TABLES_END	0x100000ul
-#define PAGE_4M		0x400000ul	/* and at once one of 2M */
-#define HIGH_GPA	0x100000000ul	/* for what only PSE-36 can address */
+#define PAGE_4M		0x400000ul	/* also a page of 2M */
+#define HIGH_GPA	0x100000000ul	/* above 4G: needs PSE-36 */
 #define HOLE_GPA	0x80000000ul
 
 #define MEM_SLOT	0
@@ -35,7 +35,7 @@
 
 #define SPINS		3000000
 #define MIN_SAMPLES	20
-#define MAX_RUNS	100	/* to have so many samples on a fast CPU */
+#define MAX_RUNS	100	/* until MIN_SAMPLES, on a fast CPU */
 
 enum paging { PAGING_32, PAGING_PAE, PAGING_64, PAGING_LA57 };
 
@@ -43,8 +43,8 @@ struct mode {
 	enum paging paging;
 	bool code64;
 	int ring;
-	int leaf;		/* level of the pages that the stack is in */
-	uint64_t high;		/* what the stack's physical address is in */
+	int leaf;		/* level of the stack's pages */
+	uint64_t high;		/* the stack's memslot, if above 4G */
 };
 
 struct guest {
@@ -57,7 +57,7 @@ struct guest {
 	size_t code_size;
 	uint64_t stack;		/* virtual: two pages */
 	uint64_t stack_gpa[2];
-	uint64_t rsp, rbp;	/* to run with */
+	uint64_t rsp, rbp;	/* at the start of a run */
 };
 
 extern const struct mode mode_kernel64;
@@ -91,7 +91,7 @@ void expect_frames_attr(struct guest *g, unsigned int frames,
 			struct perf_event_attr *attr);
 void expect_frames(struct guest *g, unsigned int frames);
 
-/* A fixture with two guests: for programs that include kvm_test_harness.h. */
+/* A fixture with two guests. Include kvm_test_harness.h first. */
 #define CALLCHAIN_TEST_SUITE()						\
 	FIXTURE(guest) {						\
 		struct guest *kernel;					\

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Samples that perf takes of a guest while this thread runs a vCPU. They are those
- * of cpu-clock, i.e. taken in interrupts; and at the same time, if there is a PMU,
- * those of cycles, which are taken in NMIs.
+ * Sample a guest with perf while this thread runs a vCPU. A sampler has up to two
+ * events: cpu-clock, sampled in interrupts, and cycles, sampled in NMIs. Without a
+ * PMU there is only cpu-clock.
  */
 #ifndef SELFTEST_KVM_GUEST_SAMPLER_H
 #define SELFTEST_KVM_GUEST_SAMPLER_H
@@ -13,7 +13,7 @@
 
 #include "test_util.h"
 
-#define PERIOD		50000	/* of cycles, or nanoseconds */
+#define PERIOD		50000	/* in cycles or nanoseconds */
 #define MAX_CHAIN	200
 
 #define CLOCK		BIT(0)

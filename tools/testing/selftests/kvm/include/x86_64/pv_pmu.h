@@ -20,7 +20,7 @@
 #define NR_SLOTS	KVM_PV_PMU_NR_SLOTS
 #define ALL_SLOTS	((1ull << NR_SLOTS) - 1)
 
-/* Two areas for each vCPU, at the same virtual as physical address. */
+/* Each vCPU has two areas, mapped at virtual = physical address. */
 #define AREA_SLOT	1
 #define AREA_GPA	0x10000000ul
 #define AREAS		(2 * NR_VCPUS)
@@ -29,17 +29,20 @@
 #define LOOPS		10000
 #define PERIOD		5000
 
-/* What the code between the two hypercalls of pv_pmu_guest_count() does. */
+/* Instructions and branches between the two hypercalls of pv_pmu_guest_count(). */
 #define INSTRUCTIONS(loops)	(2 * (loops) + 3)
 #define BRANCHES(loops)		(loops)
 
-/* One for each vCPU, in its GS segment. */
+/*
+ * Arguments of a call in the guest, and the results of the NMI handler. GS of each
+ * vCPU points to a mailbox.
+ */
 struct pv_pmu_mailbox {
 	struct pv_pmu_mailbox *self;
 	uint64_t (*fn)(uint64_t a, uint64_t b);
 	uint64_t a, b;
 	struct kvm_pv_pmu_area *area;
-	bool look;		/* whether NMIs take the overflow bits */
+	bool look;		/* the NMI handler clears the overflow bits */
 	uint64_t nmis;
 	uint64_t empty;		/* NMIs without an overflow bit */
 	uint64_t overflows[NR_SLOTS];
@@ -52,7 +55,7 @@ struct pv_pmu_thread {
 	uint64_t ret;
 };
 
-/* The layout of an area: tests find a field by these three only. */
+/* The layout of an area: tests find a field through these functions only. */
 static inline struct kvm_pv_pmu_header *area_header(struct kvm_pv_pmu_area *area)
 {
 	return &area->header;
@@ -111,7 +114,7 @@ void pv_pmu_test_init(void);
 
 #define REQUEST(...) (&(struct kvm_pv_pmu_request) { __VA_ARGS__ })
 
-/* An event of PERF_TYPE_HARDWARE that runs. */
+/* A running event of PERF_TYPE_HARDWARE. */
 #define HARDWARE(event, ...)							\
 	REQUEST(.type = PERF_TYPE_HARDWARE, .config = PERF_COUNT_HW_##event,	\
 		.flags = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN, ##__VA_ARGS__)
@@ -124,7 +127,7 @@ void pv_pmu_test_init(void);
 #define ASSERT_COUNT(n, expected) do {						\
 	uint64_t __n = (n), __expected = (expected);				\
 										\
-	TEST_ASSERT(pv_pmu_is_count(__n, __expected), #n " is %lu, not %lu",	\
+	TEST_ASSERT(pv_pmu_is_count(__n, __expected), #n " is %lu, want %lu",	\
 		    __n, __expected);						\
 } while (0)
 
@@ -133,11 +136,11 @@ void pv_pmu_test_init(void);
 	int __status = pv_pmu_report(vcpu, __slot)->status;			\
 										\
 	TEST_ASSERT(__status == __expected,					\
-		    "the status of slot %d is %d, not %d",			\
+		    "the status of slot %d is %d, want %d",			\
 		    __slot, __status, __expected);				\
 } while (0)
 
-/* The fixture of all cases: for programs that include kvm_test_harness.h. */
+/* The fixture of all cases. Include kvm_test_harness.h first. */
 #define PV_PMU_TEST_SUITE()								\
 	FIXTURE(pv_pmu) {								\
 		struct kvm_vm *vm;							\
@@ -157,7 +160,7 @@ void pv_pmu_test_init(void);
 	{										\
 		kvm_vm_free(self->vm);							\
 		TEST_ASSERT(pv_pmu_host_faults() == self->faults,			\
-			    "the host has found a fault in itself");			\
+			    "the host has warned or oopsed");			\
 	}
 
 #endif /* SELFTEST_KVM_PV_PMU_H */

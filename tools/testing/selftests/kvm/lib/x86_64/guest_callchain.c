@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the tests of call chains share: guests made by hand, of a loop of two
- * instructions, page tables, and frames on a stack that nothing touches; and the
- * check of the chains in their samples.
+ * Shared by the tests of call chains: guests with a loop of two instructions,
+ * hand-made page tables, and constant frames on the stack; and checks of the
+ * sampled chains.
  */
 #include <linux/perf_event.h>
 #include <stdlib.h>
@@ -73,7 +73,7 @@ void guest_entry_set(struct guest *g, void *entry, uint64_t val)
 		*(uint64_t *)entry = val;
 }
 
-/* The entry for gva at a level, whose table is there. */
+/* The entry for gva at a level. All tables above must be present. */
 void *guest_find_entry(struct guest *g, uint64_t gva, int level)
 {
 	uint64_t table = g->cr3;
@@ -84,7 +84,7 @@ void *guest_find_entry(struct guest *g, uint64_t gva, int level)
 	return entry_at(g, table, gva, level);
 }
 
-/* Map gva; what is not there of the path to it gets the accessed bit from flags. */
+/* Map gva. New tables on the path get the accessed bit from flags. */
 void guest_map(struct guest *g, uint64_t gva, uint64_t gpa, int leaf, uint64_t flags)
 {
 	uint64_t table = g->cr3, val;
@@ -95,7 +95,7 @@ void guest_map(struct guest *g, uint64_t gva, uint64_t gpa, int leaf, uint64_t f
 		entry = entry_at(g, table, gva, level);
 		if (!guest_entry_get(g, entry)) {
 			val = guest_alloc_table(g) | PTE_P;
-			/* all else is reserved in a PDPTE of PAE */
+			/* in a PDPTE of PAE, the other bits are reserved */
 			if (g->mode.paging != PAGING_PAE || level < 3)
 				val |= PTE_W | PTE_U | (flags & PTE_A);
 			guest_entry_set(g, entry, val);
@@ -103,7 +103,7 @@ void guest_map(struct guest *g, uint64_t gva, uint64_t gpa, int leaf, uint64_t f
 		table = guest_entry_get(g, entry) & GENMASK_ULL(50, 12);
 	}
 
-	/* PSE-36 has the bits from 32 on at 13 */
+	/* PSE-36: address bits 32 and above are at bit 13 */
 	if (g->mode.paging == PAGING_32)
 		gpa |= (gpa >> 32) << 13;
 	guest_entry_set(g, entry_at(g, table, gva, leaf),
@@ -115,7 +115,7 @@ static void guest_addresses(struct guest *g)
 	bool user = g->mode.ring;
 
 	if (!g->mode.code64) {
-		/* not in the same GiB, i.e. with a PDPTE for each */
+		/* in different GiB: each has a PDPTE of its own */
 		g->code = user ? 0x08048000 : 0x80100000;
 		g->stack = user ? 0x50000000 : 0xd0000000;
 	} else if (g->mode.paging == PAGING_LA57) {
@@ -132,7 +132,7 @@ static uint64_t user_flag(struct guest *g)
 	return g->mode.ring ? PTE_U : 0;
 }
 
-/* The CPU accesses the code only, and may find all marked as accessed already. */
+/* Map the code accessed and dirty: then the CPU does not write to the page tables. */
 void guest_map_code(struct guest *g, const void *code, size_t size)
 {
 	memcpy(guest_hva(g, CODE_GPA), code, size);
@@ -140,7 +140,7 @@ void guest_map_code(struct guest *g, const void *code, size_t size)
 	guest_map(g, g->code, CODE_GPA, 1, PTE_A | PTE_D | PTE_W | user_flag(g));
 }
 
-/* Two pages in a row, the second physically before the first if they are small. */
+/* Map two adjacent pages. Small pages are in reverse order in physical memory. */
 static void map_stack(struct guest *g)
 {
 	int leaf = g->mode.leaf;
@@ -279,7 +279,7 @@ uint64_t guest_checksum(struct guest *g)
 
 void guest_vcpu_run(struct kvm_vcpu *vcpu, struct kvm_regs *regs)
 {
-	regs->rflags = 0x3002;	/* IOPL 3, for the OUT at the end */
+	regs->rflags = 0x3002;	/* IOPL 3: the code ends with OUT */
 	vcpu_regs_set(vcpu, regs);
 	vcpu_run(vcpu);
 	TEST_ASSERT(vcpu->run->exit_reason == KVM_EXIT_IO && vcpu->run->io.port == 0x80,
@@ -308,7 +308,7 @@ void guest_sample(struct sampler *sampler, struct guest *g)
 	guest_sample_regs(sampler, g, &regs);
 }
 
-/* Have the CPU mark as accessed what it accesses; it is not to be blamed on us. */
+/* Let the CPU set all accessed bits before the checksum is taken. */
 void guest_run_unsampled(struct guest *g)
 {
 	struct kvm_regs regs = guest_spin_regs(g, 1);
@@ -321,18 +321,18 @@ static uint64_t marker(struct guest *g)
 	return g->mode.ring ? PERF_CONTEXT_GUEST_USER : PERF_CONTEXT_GUEST_KERNEL;
 }
 
-/* ---- checks of one sample: NULL or what is wrong with it */
+/* ---- checks of one sample: return NULL, or an error message */
 
 const char *sample_check_start(struct guest *g, const struct sample *sample)
 {
 	if (sample->nr < 2)
-		return "no chain";
+		return "the sample has no chain";
 	if (sample->ips[0] != marker(g))
-		return "another marker than that of the guest's mode";
+		return "the marker does not match the guest's mode";
 	if (sample->ips[1] != sample->ip)
 		return "the chain does not start with the sample's IP";
 	if (sample->ip < g->code || sample->ip > g->code + g->code_size)
-		return "an IP that is not in the code";
+		return "the IP is outside the code";
 	return NULL;
 }
 
@@ -344,10 +344,10 @@ static const char *check_chain(struct guest *g, const struct sample *sample, uns
 	if (why)
 		return why;
 	if (sample->nr != 2 + frames)
-		return "another number of frames";
+		return "the number of frames is wrong";
 	for (i = 0; i < frames; i++)
 		if (sample->ips[2 + i] != return_address(g, i))
-			return "another return address";
+			return "a return address is wrong";
 	return NULL;
 }
 
@@ -359,7 +359,7 @@ void sample_dump(const struct sample *sample)
 		pr_info("# %2u: %016lx\n", i, (unsigned long)sample->ips[i]);
 }
 
-/* Run the guest: all its samples have so many frames, and nothing has changed. */
+/* Sample the guest. Each chain must have all frames; guest memory must not change. */
 void expect_frames_attr(struct guest *g, unsigned int frames,
 			struct perf_event_attr *attr)
 {
@@ -381,7 +381,8 @@ void expect_frames_attr(struct guest *g, unsigned int frames,
 		}
 	}
 	TEST_ASSERT(sampler_fewest(&sampler) >= MIN_SAMPLES,
-		    "only %u samples of the guest", sampler_fewest(&sampler));
+		    "%u samples of the guest, want %u",
+		    sampler_fewest(&sampler), MIN_SAMPLES);
 	TEST_ASSERT(guest_checksum(g) == before, "guest memory has changed");
 	sampler_close(&sampler);
 }

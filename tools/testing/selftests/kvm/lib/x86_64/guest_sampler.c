@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Samples that perf takes of a guest while this thread runs a vCPU.
+ * Sample a guest with perf while this thread runs a vCPU.
  */
 #include <linux/perf_event.h>
 #include <stdlib.h>
@@ -68,7 +68,7 @@ void sampler_ioctl(struct sampler *s, unsigned long cmd)
 		TEST_ASSERT(!ioctl(s->sources[i].fd, cmd, 0), "ioctl of an event failed");
 }
 
-/* Samples of the guest, by that source of them which has the fewest. */
+/* The number of guest samples of the event with the fewest. */
 unsigned int sampler_fewest(struct sampler *s)
 {
 	unsigned int i, n = -1;
@@ -96,7 +96,7 @@ static bool is_guest_sample(const struct sample *sample)
 	       mode == PERF_RECORD_MISC_GUEST_USER;
 }
 
-/* A slow host may lose samples: each test says itself how many it needs. */
+/* Samples may be lost on a slow host: tests check the number of samples. */
 static bool source_next(struct source *s, struct sample *sample, size_t size)
 {
 	const uint8_t *data = (uint8_t *)s->ring + s->ring->data_offset;
@@ -119,7 +119,7 @@ static bool source_next(struct source *s, struct sample *sample, size_t size)
 	return false;
 }
 
-/* Copy the next sample of the guest; false at the end. */
+/* Copy the next sample of the guest. Return false at the end. */
 bool sampler_next(struct sampler *s, struct sample *sample, size_t size)
 {
 	unsigned int i;
@@ -130,7 +130,7 @@ bool sampler_next(struct sampler *s, struct sample *sample, size_t size)
 	return false;
 }
 
-/* Just after boot timers have the resolution of the tick, and samples are few. */
+/* Just after boot, timers have the resolution of the tick: samples would be few. */
 void sampler_wait_for_timers(void)
 {
 	struct timespec res;

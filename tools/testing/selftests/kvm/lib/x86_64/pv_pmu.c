@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the tests of the paravirtual PMU share: a guest that makes calls for the
- * test, requests and reports in the area of a vCPU, and the checks of both.
+ * Shared by the tests of the paravirtual PMU: a guest that runs functions for the
+ * test, the area of a vCPU, and checks of reports.
  */
 #include <linux/kvm_para.h>
 #include <sys/ioctl.h>
@@ -10,7 +10,7 @@
 #include "pv_pmu.h"
 #include "test_util.h"
 
-/* those of the library, and two more */
+/* The library has the kernel's segments. User mode needs two more. */
 #define KERNEL_CS	0x08
 #define KERNEL_DS	0x10
 #define USER_CS		(0x28 | 3)
@@ -83,7 +83,7 @@ static uint64_t guest_spin(uint64_t loops, uint64_t unused)
 #define STR(x)		#x
 #define XSTR(x)		STR(x)
 
-/* From one hypercall, with what is in %rax, to the next. */
+/* Save the first hypercall's %rax, loop, and load the second hypercall's registers. */
 #define SPIN								\
 	"mov %%rax, %%r8\n\t"						\
 	"1: dec %[loops]\n\t"						\
@@ -91,7 +91,7 @@ static uint64_t guest_spin(uint64_t loops, uint64_t unused)
 	"mov $" XSTR(KVM_HC_PV_PMU) ", %%eax\n\t"			\
 	"mov $" XSTR(KVM_PV_PMU_OP_SYNC) ", %%ebx\n\t"
 
-/* Commit, run a number of instructions and branches that is known, and sync. */
+/* Commit, run INSTRUCTIONS(loops), sync. */
 uint64_t pv_pmu_guest_count(uint64_t mask, uint64_t loops)
 {
 	uint64_t op = KVM_PV_PMU_OP_COMMIT, ret = KVM_HC_PV_PMU;
@@ -109,7 +109,7 @@ uint64_t pv_pmu_guest_count(uint64_t mask, uint64_t loops)
 	return ret;
 }
 
-/* ---- guests as the test sees them */
+/* ---- the host */
 
 static uint64_t read_number(const char *path)
 {
@@ -124,7 +124,7 @@ static uint64_t read_number(const char *path)
 	return n;
 }
 
-/* Warnings and oopses of the host since its boot. */
+/* Warnings and oopses since boot. */
 uint64_t pv_pmu_host_faults(void)
 {
 	return read_number("/sys/kernel/warn_count") +
@@ -158,7 +158,7 @@ struct kvm_pv_pmu_report *pv_pmu_report(struct kvm_vcpu *vcpu, int slot)
 	return area_report(pv_pmu_area(vcpu), slot);
 }
 
-/* What the area's memory is like: gone without a size. */
+/* Change flags and size of the areas' memslot. Size 0 deletes the memslot. */
 void pv_pmu_set_memslot(struct kvm_vm *vm, uint32_t flags, uint64_t size)
 {
 	vm_set_user_memory_region(vm, AREA_SLOT, flags, AREA_GPA, size,
@@ -178,7 +178,7 @@ static void vm_init(struct kvm_vm *vm)
 				    AREAS, 0);
 	virt_map(vm, AREA_GPA, AREA_GPA, AREAS);
 	vm_install_exception_handler(vm, NMI_VECTOR, guest_nmi);
-	/* for user mode, of one vCPU at a time */
+	/* a stack for user mode, for one vCPU at a time */
 	set_user_segment(vm, USER_CS, 0x00affb000000ffff);
 	set_user_segment(vm, USER_DS, 0x00cff3000000ffff);
 	*rsp0 = vm_vaddr_alloc_page(vm) + PAGE_SIZE;
@@ -208,7 +208,7 @@ struct kvm_vm *pv_pmu_vm_create(struct kvm_vcpu *vcpus[NR_VCPUS])
 	return vm;
 }
 
-/* Have the guest call a function. */
+/* Run a function in the guest, and return its result. */
 uint64_t pv_pmu_call(struct kvm_vcpu *vcpu, uint64_t (*fn)(uint64_t a, uint64_t b),
 		     uint64_t a, uint64_t b)
 {
@@ -242,7 +242,7 @@ static void *thread_call(void *arg)
 
 void pv_pmu_thread_start(pthread_t *pthread, struct pv_pmu_thread *t)
 {
-	TEST_ASSERT(!pthread_create(pthread, NULL, thread_call, t), "no thread");
+	TEST_ASSERT(!pthread_create(pthread, NULL, thread_call, t), "pthread_create failed");
 }
 
 uint64_t pv_pmu_call_in_thread(struct kvm_vcpu *vcpu, uint64_t (*fn)(uint64_t a, uint64_t b),
@@ -256,7 +256,7 @@ uint64_t pv_pmu_call_in_thread(struct kvm_vcpu *vcpu, uint64_t (*fn)(uint64_t a,
 	return t.ret;
 }
 
-/* In user mode it runs with the kernel's page tables, all of them now the user's. */
+/* Set the user bit in all page tables: kernel and user mode share the tables. */
 static void open_to_user(struct kvm_vm *vm, uint64_t table, int level)
 {
 	uint64_t *entries = addr_gpa2hva(vm, table);
@@ -286,11 +286,11 @@ void pv_pmu_set_user_mode(struct kvm_vcpu *vcpu, bool user)
 	vcpu_sregs_set(vcpu, &sregs);
 
 	vcpu_regs_get(vcpu, &regs);
-	regs.rflags |= 0x3000;	/* IOPL 3, for the exit */
+	regs.rflags |= 0x3000;	/* IOPL 3: the ucall is an OUT */
 	vcpu_regs_set(vcpu, &regs);
 }
 
-/* Returns the vector of the fault, if there is one. */
+/* Return the vector of the exception, or 0. */
 uint64_t pv_pmu_wrmsr(struct kvm_vcpu *vcpu, uint64_t val)
 {
 	return pv_pmu_call(vcpu, guest_wrmsr, val, 0);
@@ -343,13 +343,13 @@ void pv_pmu_sync(struct kvm_vcpu *vcpu, uint64_t mask)
 	TEST_ASSERT_EQ(pv_pmu_hypercall(vcpu, KVM_PV_PMU_OP_SYNC, mask), 0);
 }
 
-/* Commit, run a loop, sync. */
+/* Commit, run INSTRUCTIONS(loops), sync. */
 void pv_pmu_count(struct kvm_vcpu *vcpu, uint64_t mask, uint64_t loops)
 {
 	TEST_ASSERT_EQ(pv_pmu_call(vcpu, pv_pmu_guest_count, mask, loops), 0);
 }
 
-/* Have an event not run any more, so that its count stays. */
+/* Stop an event. The report keeps the count. */
 void pv_pmu_stop(struct kvm_vcpu *vcpu, int slot)
 {
 	pv_pmu_set_running(vcpu, slot, false);
@@ -387,14 +387,15 @@ void pv_pmu_assert_no_report(struct kvm_vcpu *vcpu, int slot)
 	struct kvm_pv_pmu_report r = *pv_pmu_report(vcpu, slot), zero = {};
 
 	r.seq = 0;
-	TEST_ASSERT(!memcmp(&r, &zero, sizeof(r)), "slot %d has a report", slot);
+	TEST_ASSERT(!memcmp(&r, &zero, sizeof(r)), "the report of slot %d is not empty", slot);
 }
 
 void pv_pmu_assert_wrmsr_faults(struct kvm_vcpu *vcpu, uint64_t val)
 {
 	uint64_t vector = pv_pmu_wrmsr(vcpu, val);
 
-	TEST_ASSERT(vector == GP_VECTOR, "writing %#lx gives exception %#lx", val, vector);
+	TEST_ASSERT(vector == GP_VECTOR,
+		    "writing %#lx to the MSR raises exception %lu, want #GP", val, vector);
 }
 
 void pv_pmu_assert_refused(struct kvm_vcpu *vcpu,
@@ -402,7 +403,7 @@ void pv_pmu_assert_refused(struct kvm_vcpu *vcpu,
 {
 	uint64_t n;
 
-	/* beside one that is fine, and in place of one that was */
+	/* Slot 0 has a good event. The bad event replaces a good event in slot 1. */
 	pv_pmu_request(vcpu, 0, HARDWARE(INSTRUCTIONS));
 	pv_pmu_request(vcpu, 1, HARDWARE(INSTRUCTIONS));
 	pv_pmu_commit(vcpu, 3);
@@ -440,7 +441,7 @@ uint64_t pv_pmu_stat(struct kvm_vcpu *vcpu, const char *name)
 		if (!strcmp(desc->name, name))
 			break;
 	}
-	TEST_ASSERT(i < header.num_desc, "vCPUs have no statistic %s", name);
+	TEST_ASSERT(i < header.num_desc, "a vCPU has no statistic %s", name);
 	read_stat_data(fd, &header, desc, &val, 1);
 	free(descs);
 	close(fd);
@@ -460,7 +461,7 @@ int pv_pmu_host_event_open(struct perf_event_attr *attr, pid_t pid, int cpu)
 	return syscall(__NR_perf_event_open, attr, pid, cpu, -1, 0);
 }
 
-/* What perf_event_open() of this thread says of a guest that spins. */
+/* Count the instructions of a guest's loop with an event of the host. */
 static uint64_t count_as_host(struct kvm_vcpu *vcpu, uint64_t loops)
 {
 	struct perf_event_attr attr = { .exclude_host = 1, .disabled = 1, .pinned = 1 };
@@ -482,7 +483,7 @@ static bool host_counts_are_exact(void)
 	struct kvm_vm *vm = pv_pmu_vm_create(vcpus);
 	uint64_t few, many;
 
-	/* the first call has other instructions before and after it */
+	/* The first call runs other code around the loop: do not use the count. */
 	count_as_host(vcpus[0], LOOPS);
 	few = count_as_host(vcpus[0], LOOPS);
 	many = count_as_host(vcpus[0], 11 * LOOPS);
@@ -490,7 +491,7 @@ static bool host_counts_are_exact(void)
 
 	if (many - few == 2 * 10 * LOOPS)
 		return true;
-	pr_info("%u instructions of a guest count as %lu: no count can be exact\n",
+	pr_info("the host counts %u instructions of a guest as %lu: counts are not exact\n",
 		2 * 10 * LOOPS, many - few);
 	return false;
 }
