@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# What the scripts that count in a guest share: the guest, and "perf stat" in it.
-# The script's environment says how to boot one:
+# Shared by the scripts that count in a guest: start and stop the guest, run "perf
+# stat" in the guest, compare counts.
 #
+# Environment:
 #  GUEST_LIB		a shell library with guest_start, guest_expect, guest_run
 #			and guest_wait. "guest_start remote" boots a guest with
 #			$GUEST_CPUS CPUs, the model $GUEST_CPU, and the kernel
-#			parameters $GUEST_APPEND, which says "ready"; it has
+#			parameters $GUEST_APPEND. The guest says "ready", and has
 #			perf and the programs loop and pingpong
 #  GUEST_DEBUGFS	KVM's directory in debugfs (/sys/kernel/debug/kvm)
 #
@@ -24,7 +25,7 @@ fi
 . "$GUEST_LIB"
 debugfs=${GUEST_DEBUGFS:-/sys/kernel/debug/kvm}
 
-# At random addresses, a program's start now and then takes two instructions more.
+# With random addresses, a program's start sometimes takes two more instructions.
 addresses=/proc/sys/kernel/randomize_va_space
 random_addresses=$(cat $addresses)
 echo 0 > $addresses
@@ -51,14 +52,15 @@ within()
 	[ "$2" -ge "$3" ] && [ "$2" -le "$4" ] || fail "$1: $2, want $3 to $4"
 }
 
-# near WHAT GOT WANT PERCENT: not farther off than this
+# near WHAT GOT WANT PERCENT: fail if GOT is off by more than PERCENT
 near()
 {
 	within "$1" "$2" $(($3 - $3 * $4 / 100)) $(($3 + $3 * $4 / 100))
 }
 
-# How many instructions a program's start takes depends on its environment; and, to
-# this extent, on what CPUID says, and on addresses.
+# The instructions of a program's start depend on the environment, CPUID and
+# addresses. The environment is always empty; the rest makes a difference of up to
+# start_differs.
 start_differs=1000
 perf="env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin perf"
 
@@ -68,13 +70,13 @@ equal_but_for_start()
 	within "$1" "$2" $(($3 - start_differs)) $(($3 + start_differs))
 }
 
-# results: those of "perf stat -x,", without what else is in its file
+# results: filter comments and empty lines from the output of "perf stat -x,"
 results()
 {
 	grep -v -e '^#' -e '^ *$'
 }
 
-# stat ARG...: run "perf stat" in the guest; $data/stat has a line for each event:
+# stat ARG...: run "perf stat" in the guest. $data/stat gets a line for each event:
 # count, unit, event, time running, per cent of the time
 stat()
 {
@@ -89,7 +91,7 @@ counts()
 	cut -d, -f1 "$data/stat" | tr '\n' ' '
 }
 
-# start [ARG...]: boot the guest, without a PMU if GUEST_CPU does not say otherwise
+# start: boot the guest. The default of GUEST_CPU has no PMU.
 start()
 {
 	GUEST_CPU=${GUEST_CPU:-host,migratable=off,pmu=off} guest_start remote &&
@@ -102,7 +104,7 @@ stop()
 	guest_say "" && guest_wait
 }
 
-# booted CHECK: boot the guest, check, and stop it in any case
+# booted CHECK: boot the guest, run CHECK, stop the guest
 booted()
 {
 	start || return

@@ -4,35 +4,31 @@
 # Profile a guest from its host with "perf kvm --guest record -g", and check the
 # call chains:
 #
-#  - of a program with a known call tree: each is a path of it, and all but a
-#    few are complete to main;
-#  - of a program that lives in the kernel: they are in the guest kernel's text,
-#    and end where it was entered;
-#  - of two programs at once, in each other's way on one vCPU: none has frames
-#    of the other, not even if they take turns from one sample to the next, so
-#    that what the host knew of the address space at the last exit is wrong;
-#  - as perf's other commands show them, also live, and with less said about the
-#    guest;
-#  - against those that perf in the guest records of the same run.
+#  - A program with a known call tree: each chain is a path of the tree, and 99 % of
+#    the chains are complete to main.
+#  - A program that spends most time in the kernel: all frames are in the text of
+#    the guest's kernel, and chains end at the entry of the system call.
+#  - Two programs on one vCPU: chains do not mix, even if the programs switch after
+#    the last VM exit, so that the host's copy of CR3 is old.
+#  - Other commands of perf show the chains, live as well, and cope without the
+#    guest's symbols.
+#  - perf in the guest records the same chains in the same run.
 #
 # Needs CONFIG_KVM_GUEST_CALLCHAIN in the host, and CONFIG_FRAME_POINTER in the
 # guest.
 #
-# The arguments are the event to sample by (cpu-clock if none is given, which needs
-# no PMU; cycles takes the samples in NMIs) and the period (97001).
+# Arguments: the event and the period. The default event, cpu-clock, needs no PMU;
+# samples of cycles are taken in NMIs. The default period is 97001.
 #
-# Which instructions are hit is chance, and each share that is wanted leaves room
-# for it: what is wanted to be 99 % is 99.9 % or more on average, of 300 samples at
-# least. The programs must not be in step with the samples: their rounds of work
-# have different lengths.
+# Samples hit instructions by chance, and the limits leave room for chance: a wanted
+# share of 99 % is 99.9 % or more on average, of 300 samples or more. The rounds of
+# work of the programs have different lengths: samples do not get in step.
 #
 # Environment:
-#  GUEST_LIB		a shell library, as guest_profile.sh has it; a program may
-#			be several with a plus sign between, to be run at once;
-#			the guest has perf, and what is left there in /results
-#			ends in $GUEST_DIR
-#  GUEST_PROGRAMS	a directory that has the guest's programs callgraph and
-#			recurse
+#  GUEST_LIB		a shell library, as for guest_profile.sh. Programs with a
+#			plus sign between them run at once. The guest has perf;
+#			$GUEST_DIR gets the guest's files in /results
+#  GUEST_PROGRAMS	a directory with the guest's programs callgraph and recurse
 #
 # shellcheck disable=SC2086
 
@@ -52,7 +48,7 @@ data=$(mktemp -d)
 trap 'rm -r "$data"' EXIT
 depth=20
 
-# record NAME PROGRAM[,ARG]...: profile the guest while it runs this
+# record NAME PROGRAM[,ARG]...: profile the guest while PROGRAM runs
 record()
 {
 	guest_start workload "$2" &&
@@ -64,11 +60,12 @@ record()
 	cp "$GUEST_DIR/kallsyms" "$data/kallsyms"
 }
 
-# Make a line of each sample of "perf script -F misc,ip,sym" that was taken in
-# one of two modes: user or kernel, then the chain from the innermost frame to the
-# outermost, as names or else addresses.
+# fold [KERNEL USER]: print each sample of "perf script -F misc,ip,sym" in one line:
+# user or kernel, then the names of the frames, innermost first. A frame without a
+# name is an address. Samples of other modes are left out.
 #
-# "perf script" prints the mode of a sample by the bits it shares with others.
+# "perf script" prints a letter for each bit of the mode, and modes share bits: G is
+# the guest's kernel, KGg the guest's user space, K the host's kernel, U user space.
 fold()
 {
 	awk -v RS= -v FS='\n' -v kernel="${1:-G}" -v user="${2:-KGg}" '
@@ -94,9 +91,9 @@ chains()
 		${2:+--guestbinary="$GUEST_PROGRAMS/$2"} -i "$data/$1" | fold
 }
 
-# share FILE MIN OF CONDITION: of the lines of FILE that are OF, and there are
-# enough of them, at least MIN per cent are CONDITION (both extended regular
-# expressions); those that are not are shown
+# share FILE MIN OF CONDITION: of the lines of FILE that match OF, at least MIN per
+# cent match CONDITION (extended regular expressions). Fail with less than 300 lines.
+# Print the lines that do not match.
 share()
 {
 	awk -v min="$2" -v of="$3" -v condition="$4" '
@@ -121,16 +118,16 @@ recorded_callgraph()
 	record callgraph callgraph,1000 && chains callgraph callgraph > "$data/callgraph.txt"
 }
 
-# main is called by the C library, which has no frame pointers: at most its IP
-# is seen.
+# The caller of main is the C library, without frame pointers: a chain has at most
+# the return address in the C library.
 complete_to_main()
 {
 	share "$1" 99 "$tree" \
 		'^user (((qux )?bar )?foo )?main( __libc_start_call_main| 0x[0-9a-f]+)?$'
 }
 
-# What may be missing is one caller: that of a function which has not set up its
-# frame yet, or has left it already, at its first or last instruction.
+# At the first or last instruction of a function the frame is not set up: one caller
+# may be missing.
 path_of_the_tree()
 {
 	share "$1" 100 "$tree" \
@@ -149,9 +146,9 @@ ends_at_syscall_entry()
 		' do_syscall_64 entry_SYSCALL_64_after_hwframe$'
 }
 
-# The code that the kernel is entered and left by has no frame, nor has what this
-# calls at its first instruction. __switch_to_asm is on one task's stack while it
-# has the frame pointer of another.
+# The entry and exit code of the kernel has no frame, and a function called from there
+# has no caller at the first instruction. __switch_to_asm has the stack of one task and
+# the frame pointer of another task.
 has_callers()
 {
 	entry='(entry|syscall_return|asm|exc|sysvec|error|paranoid|ret)_[^ ]*|sync_regs'
@@ -165,8 +162,8 @@ text_symbol()
 	sed -n "s/^\([0-9a-f]*\) [tT] $1\$/\1/p" "$data/kallsyms"
 }
 
-# Addresses are compared as strings of one width, which every awk can. The idle task
-# is called by code of the boot, which is in a section of its own.
+# Compare addresses as strings of equal width: not every awk has 64-bit integers. The
+# callers of the idle task are in the section of the init text.
 in_kernel_text()
 {
 	perf script -F misc,ip --guestkallsyms="$data/kallsyms" -i "$data/pingpong" | fold |
@@ -206,7 +203,7 @@ both_recurse()
 		"^user spin (down ){$depth}main( __libc_start_call_main| 0x[0-9a-f]+)?\$"
 }
 
-# The one is linked below 0x10000000, the other above.
+# callgraph is linked below 0x10000000, recurse above.
 both_apart()
 {
 	share both-recurse.txt 100 '^user (spin|down|main)( |$)' \
@@ -215,7 +212,7 @@ both_apart()
 		'^user( qux| bar| foo| main| __[^ ]*| 0x[0-9a-f]{6})+$'
 }
 
-# There qux has its time for itself, here it is one of two programs that have it.
+# In callgraph alone, qux has the time for one program; in both, for one of two.
 diff_of_both()
 {
 	perf kvm --guest --guestkallsyms="$data/kallsyms" \
@@ -238,7 +235,7 @@ turns_complete()
 		"^user spin (down ){5}((down ){$((depth - 5))})?main( [^ ]+)?\$"
 }
 
-# report ARG...: what "perf kvm report" says
+# report ARG...: the output of "perf kvm report"
 report()
 {
 	perf kvm --guest --guestkallsyms="$data/kallsyms" \
@@ -246,8 +243,8 @@ report()
 		--stdio --stdio-color never -q --sort sym "$@"
 }
 
-# What a function does not do itself is done by the one that it calls, but for
-# some instructions of the C library.
+# The time of a function with children is the function's own time plus the time of the
+# next function in the tree, except for some instructions of the C library.
 report_children()
 {
 	report --children -g none --percent-limit 5 > "$data/report" || return
@@ -264,10 +261,10 @@ report_children()
 		}' "$data/report"
 }
 
-# With -g caller the outermost comes first, with callee the innermost. Other
-# functions than qux are left out, so that all that is there is of its chains.
-# One sample of qux's first instruction, where its caller is hidden, is a branch
-# in the tree: then lines, and a percentage, lead to the name.
+# report_graph GRAPH ORDER FUNCTIONS: the chains of qux have FUNCTIONS in this order.
+# -g caller prints the outermost frame first, callee the innermost. A sample at the
+# first instruction of qux has no bar, and makes a branch in the tree: strip the lines
+# and percentages before the name.
 report_graph()
 {
 	report --no-children -S qux -g "$1,0.5,$2" | tr -- '-|%' '   ' > "$data/report"
@@ -316,16 +313,16 @@ injected()
 	cmp "$data/callgraph.txt" "$data/injected.txt"
 }
 
-# There is no symbol for the guest's user space then, least of all one of the
-# host's programs.
+# Without --guestbinary, frames of the guest's user space have no symbol. A symbol of
+# a host program would be wrong.
 without_program()
 {
 	chains callgraph > "$data/without.txt" &&
 	share without.txt 100 '^user ' '^user( 0x[0-9a-f]+)+$'
 }
 
-# Guests are not asked for, so that their samples are left out. Samples of the
-# host are there only where the event cannot exclude it.
+# Without perf kvm --guest, samples of guests are left out. The recording has samples
+# of the host only for cpu-clock, because cpu-clock cannot exclude the host.
 without_guest()
 {
 	perf script -F misc,ip,sym -i "$data/callgraph" > "$data/without" &&
@@ -335,21 +332,23 @@ without_guest()
 	[ ! -s "$data/guest.txt" ]
 }
 
-# tables: how many perf top has shown
+# tables: the number of tables that perf top has printed
 tables()
 {
 	grep -c PerfTop: "$data/tables"
 }
 
-# top COMMAND...: the table that "perf top" shows after a stage of the guest
+# top COMMAND...: run "perf top" during a stage of the guest; $data/top is the last
+# table
 #
-# It samples once there is its thread for the display. What it has printed is not
-# all in the file yet when the stage ends, but of the next three tables the last is
-# begun after that. When perf has ended, it is there to its end. Should perf end
-# before, there is the stage nevertheless.
+# perf samples as soon as the display thread runs. When the stage ends, the output of
+# perf is not complete in the file: wait for three more tables. The last of the three
+# started after the end of the stage, and is complete when perf has ended. If perf
+# ends early, the stage still runs to the end.
 #
-# It is also what it samples most: few samples will do. Those that are older than
-# the delay are dropped, which is longer than it takes to read two kallsyms.
+# The period is ten times longer: perf top itself is sampled most, and few samples are
+# enough. perf drops samples older than the delay of 3 s. Reading two kallsyms takes
+# less.
 top()
 {
 	rm -f "$data/keys"
@@ -380,8 +379,8 @@ top()
 	awk '$2 ~ /^\[.\]$/ && $1 >= 1 { print "# " $0 }' "$data/top"
 }
 
-# entry MODE FUNCTION CALLER...: the table has such a function (a regular
-# expression), and these are among its callers, in this order
+# entry MODE FUNCTION CALLER...: the table has FUNCTION (a regular expression), with
+# the callers in this order
 entry()
 {
 	awk -v names="$*" '
@@ -411,7 +410,7 @@ top_of_guest()
 	entries_of_guest && ! grep '^ *[0-9.]* *\[[^gu]\] ' "$data/top"
 }
 
-# The guest's functions have no callers in the host, and are none of the host's.
+# Guest functions have no callers in the host, and the host has no guest functions.
 top_of_both()
 {
 	top perf kvm --host --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
@@ -441,13 +440,13 @@ recorded_inside()
 		fold K U > "$data/inside.txt"
 }
 
-# Each way through the call tree has the same share of the samples, but for the
-# sampling error: the difference of two times 5000 samples of 40 % is one point
-# as a rule, and hardly ever four.
+# Each path of the call tree has the same share of samples inside and outside, except
+# for the sampling error: for 40 % of 5000 samples, the difference of two shares has a
+# standard deviation of one point.
 inside_agrees()
 {
 	awk -v tree="$tree" '
-		# the tree ends at main: what calls that has no frame pointers
+		# cut the chain at main: the caller has no frame pointers
 		$0 ~ tree {
 			sub(/ main .*/, " main")
 			all[FILENAME]++

@@ -1,48 +1,46 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Count in a guest, by the paravirtual PMU, while something befalls its machine.
-# What "perf stat" counts is a loop of known length, to the instruction
+# Test "perf stat" in a guest with the paravirtual PMU through the life cycle of the
+# guest.
 #
-#  - if the task sleeps so long that the host is told to stop;
-#  - if the guest is migrated, while it runs;
-#  - in the kernel that runs after a reset of the machine, or after kexec.
-#
-# What has been counted for a CPU is not lost when the guest sleeps (suspend to memory).
-# The host has no event left for a guest that sleeps, was reset, boots another
-# kernel, or has crashed and boots one for that case.
+#  - The count of a loop is exact if the task sleeps until the guest stops the
+#    event, if the guest is migrated, and after a reset or kexec.
+#  - The count of a CPU survives a suspend to memory.
+#  - No event is left in the host for a guest that sleeps, was reset, or has booted
+#    another kernel by kexec or after a crash.
 #
 # Needs CONFIG_KVM_PV_PMU in the host; and in the guest CONFIG_KVM_GUEST_PV_PMU,
 # CONFIG_SUSPEND, CONFIG_KEXEC_FILE and CONFIG_CRASH_DUMP.
 #
-# The arguments are the cases to run, in turn; all of them if there are none.
+# Arguments: the cases to run; default: all
 #
-# Environment, beside that of counting.sh:
-#  GUEST_LIB		has also guest_pause, guest_continue, guest_reset, guest_asleep,
-#			guest_wake, guest_migrate and guest_result; and in the guest
-#			there is "kexec [-p] KERNEL INITRD PARAMETERS"
-#  GUEST_KERNEL		the guest's kernel and its initramfs, which are added to the
-#  GUEST_INITRD		guest's files with $GUEST_ADD
+# Environment, in addition to counting.sh:
+#  GUEST_LIB		also has guest_pause, guest_continue, guest_reset, guest_asleep,
+#			guest_wake, guest_migrate and guest_result. The guest has
+#			"kexec [-p] KERNEL INITRD PARAMETERS"
+#  GUEST_KERNEL		the guest's kernel and initramfs, added to the guest's files
+#  GUEST_INITRD		with $GUEST_ADD
 #
 # shellcheck disable=SC2086,SC2046,SC2016,SC2015
 
 . "$(dirname "$(readlink -f "$0")")/counting.sh"
 
-# The host's events for all guests.
+# events: the number of the host's events for all guests
 events()
 {
 	cat $debugfs/pv_pmu_events
 }
 
-# start_counting ARG...: have "perf stat" count in the guest, in the background, and
-# wait until there is a loop, or what sleeps
+# start_counting ARG...: run "perf stat" in the guest in the background, and wait
+# until loop or sleep runs
 start_counting()
 {
 	guest_run "$perf stat -x, -o stat.out $* > /dev/null 2> err & \
 		until pidof loop sleep > /dev/null; do :; done"
 }
 
-# stop_counting: wait for its end; the results are in $data/stat
+# stop_counting: wait until perf ends; the results are in $data/stat
 stop_counting()
 {
 	guest_run "while pidof perf > /dev/null; do :; done; cat err stat.out" |
@@ -50,7 +48,7 @@ stop_counting()
 	sed 's/^/# /' "$data/stat"
 }
 
-# counted_all LENGTH: a loop of this length, beside what its start takes, all the time
+# counted_all LENGTH: the count is LENGTH plus the program's start, all the time
 counted_all()
 {
 	set -- $(tr , ' ' < "$data/stat") $(counts -e instructions:u loop 10000000) $1
@@ -58,7 +56,7 @@ counted_all()
 	equal "per cent of the time" "$4" 100.00
 }
 
-# In a kernel that has booted anew, maybe.
+# Count after a boot. The kernel may have random addresses again.
 counts_afresh()
 {
 	guest_run "echo 0 > $addresses" &&
@@ -67,7 +65,7 @@ counts_afresh()
 	equal "the difference of two loops" $(($2 - $1)) 10000000
 }
 
-# A host that has to share its counters should not have to keep one for nothing.
+# The guest stops the event of a sleeping task: the counter is free for the host.
 idle_task()
 {
 	booted idles
@@ -76,9 +74,9 @@ idle_task()
 idles()
 {
 	start_counting -e instructions:u sh -c "'loop 400000000; sleep 1'" &&
-	equal "events when it runs" "$(events)" 1 &&
+	equal "events while the loop runs" "$(events)" 1 &&
 	guest_run "until pidof sleep > /dev/null; do :; done; usleep 300000" &&
-	equal "events when it sleeps" "$(events)" 0 &&
+	equal "events while the task sleeps" "$(events)" 0 &&
 	stop_counting &&
 	set -- $(cut -d, -f1 "$data/stat") \
 		$(counts -e instructions:u sh -c "'loop 10000000; sleep 0'") &&
@@ -95,16 +93,16 @@ fall_asleep_and_wake()
 	guest_say "echo mem > /sys/power/state" && guest_asleep || return
 	left=$(events)
 	guest_wake && guest_result "suspend" &&
-	equal "events of a guest that sleeps" "$left" 0
+	equal "events of a suspended guest" "$left" 0
 }
 
-# Tasks are stopped before their CPU; what counts all that a CPU does is not.
+# Suspend freezes tasks first. An event of a CPU counts until the CPU stops.
 sleeps()
 {
 	start_counting -a -e instructions:u sh -c "'loop 400000000; sleep 1'" &&
 	guest_run "until pidof sleep > /dev/null; do :; done" &&
 	fall_asleep_and_wake && stop_counting &&
-	within "the count of a loop and the rest" $(cut -d, -f1 "$data/stat") \
+	within "the count of a CPU with a loop" $(cut -d, -f1 "$data/stat") \
 		400000000 1200000000 && counts_afresh
 }
 
@@ -117,8 +115,8 @@ goes_elsewhere()
 {
 	start_counting -e instructions:u loop 2000000000 || return
 	guest_migrate || fail "the migration failed" || return
-	equal "events there" "$(events)" 1 || return
-	guest_run "pidof loop" > /dev/null || fail "it had ended before" || return
+	equal "events on the new host" "$(events)" 1 || return
+	guest_run "pidof loop" > /dev/null || fail "the loop ended before the migration" || return
 	stop_counting && counted_all 2000000000
 }
 
@@ -137,21 +135,21 @@ starts_over()
 	equal "events after" "$left" 0 && counts_afresh
 }
 
-# pack: what packs the kernel and its initramfs, with their directory
+# pack: a command that packs the kernel, the initramfs, and the directory of both
 pack()
 {
 	echo "ls -d ${GUEST_KERNEL%/*} $GUEST_KERNEL $GUEST_INITRD | cpio -o -H newc"
 }
 
-# A guest that is meant to crash has no console, where that would be an error.
+# The guest crashes on purpose: no console, because an oops there is an error.
 other_kernels()
 {
 	eval "$(pack)" > "$data/files.cpio" 2> "$data/err" || fail "$(cat "$data/err")" || return
 	GUEST_ADD=$data/files.cpio GUEST_MEM=1024 GUEST_CONSOLE=null booted boots
 }
 
-# load OPTION PARAMETERS: what calls kexec in the guest; the next kernel has the same
-# files
+# load OPTION PARAMETERS: a command that calls kexec in the guest. The next kernel
+# gets the same files.
 load()
 {
 	echo "$(pack) | cat $GUEST_INITRD - > /tmp/initrd &&" \

@@ -4,18 +4,19 @@
 # Profile a guest from its host with "perf kvm --guest record", and check the
 # profile:
 #
-#  - of a CPU-bound program, by its known split of time over its functions;
-#  - of a program that lives in the kernel, by the kernel functions seen;
-#  - guest user and guest kernel samples are told apart in both.
+#  - The functions of a CPU-bound program have the expected shares of time.
+#  - A program that spends most time in the kernel shows kernel functions.
+#  - Samples of guest user and guest kernel are told apart.
 #
-# The argument is the event to sample by: cpu-clock if none is given, which needs
-# no PMU; cycles takes the samples in NMIs.
+# Argument: the event. The default, cpu-clock, needs no PMU. Samples of cycles are
+# taken in NMIs.
 #
 # Environment:
 #  GUEST_LIB		a shell library with guest_start, guest_say, guest_expect and
 #			guest_wait. "guest_start workload PROGRAM,ARG" boots a
-#			guest, which puts its /proc/kallsyms into $GUEST_DIR/kallsyms,
-#			says "ready", awaits a line, runs PROGRAM ARG, says "done".
+#			guest: the guest copies /proc/kallsyms to
+#			$GUEST_DIR/kallsyms, says "ready", awaits a line, runs
+#			PROGRAM ARG, says "done".
 #  GUEST_CALLGRAPH_NM	the output of nm -S of the guest's program callgraph
 #
 # shellcheck disable=SC2086
@@ -34,8 +35,8 @@ event=${1:-cpu-clock}
 data=$(mktemp -d)
 trap 'rm -r "$data"' EXIT
 
-# record PROGRAM ARG: profile the guest while it runs PROGRAM. The program's
-# rounds of work have different lengths, so that the samples are not in step.
+# record PROGRAM ARG: profile the guest while PROGRAM runs. The rounds of work have
+# different lengths: samples do not get in step.
 record()
 {
 	guest_start workload "$1,$2" &&
@@ -48,12 +49,12 @@ record()
 		-i "$data/$1" > "$data/$1.txt"
 }
 
-# "perf script" prints the mode of a sample by the bits it shares with others.
+# "perf script" prints a letter for each bit of the mode, and modes share bits.
 guest_kernel=G
 guest_user=KGg
 
-# share PROGRAM MIN MAX CONDITION [OF]: the guest's samples for which CONDITION
-# (of awk, on mode, ip, sym) holds are MIN to MAX per cent of those that are OF
+# share PROGRAM MIN MAX CONDITION [OF]: of the guest's samples with condition OF, MIN
+# to MAX per cent have CONDITION (awk conditions on mode, ip, sym)
 share()
 {
 	awk -v min="$2" -v max="$3" \
@@ -71,8 +72,8 @@ share()
 		}' "$data/$1.txt"
 }
 
-# in_function NAME MIN MAX: the share of a function of callgraph. Addresses are
-# compared as strings of one width, which every awk can.
+# in_function NAME MIN MAX: the share of a function of callgraph. Compare addresses
+# as strings of equal width: not every awk has 64-bit integers.
 in_function()
 {
 	set -- "$@" $(grep " $1$" "$GUEST_CALLGRAPH_NM")
@@ -96,8 +97,8 @@ without_symbol()
 	share pingpong "$@" 'mode == guest_kernel && sym !~ /^[a-zA-Z_]/'
 }
 
-# Sampling error: 5000 samples of a share of 40 % are off by 0.7 points as a
-# rule, and never by four times as much.
+# Sampling error: with 5000 samples, a share of 40 % has a standard deviation of 0.7
+# points. The limits are more than four standard deviations.
 ktap_set_plan 9
 ktap_test_result "callgraph: recorded" record callgraph 5000
 ktap_test_result "callgraph: qux has 40 %" in_function qux 37 43

@@ -1,35 +1,33 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Count in a guest that has no PMU of its own: "perf stat" there works by the
-# paravirtual PMU, as it is. What it counts is checked
+# Test "perf stat" in a guest with the paravirtual PMU.
 #
-#  - against the length of a loop, and what the host counts for the same program:
-#    equal to the instruction, alone and in groups, per task, per CPU, by
-#    intervals, inherited, on a task that is moved about between two CPUs, and
-#    on a CPU that was offline;
-#  - against itself: what user space and the kernel do adds up to all;
-#  - against the truth when it is scaled, because there are more events than
-#    counters or because the host wants some of them;
-#  - against the host's count of the guest;
-#
-# and that what cannot be counted is said to be not supported, as on the host; that
-# there is no PMU with kvm_pv_pmu=off; and that it stays away from a virtual one.
+#  - Counts are exact: equal to the length of a loop, and to the host's count of the
+#    same program; alone and in groups, per task, per CPU, by intervals, inherited,
+#    on a task that moves between two CPUs, and on a CPU that was offline.
+#  - The counts of user space and kernel add up to the count of both.
+#  - Scaled counts are correct, with more events than counters, and while the host
+#    uses counters.
+#  - The host's count of the guest agrees.
+#  - The guest supports no event that the host does not support.
+#  - kvm_pv_pmu=off disables the paravirtual PMU. With a virtual PMU, the paravirtual
+#    PMU is not used.
 #
 # Needs CONFIG_KVM_PV_PMU in the host, CONFIG_KVM_GUEST_PV_PMU in the guest, and a
 # PMU with six counters.
 #
-# The arguments are the cases to run, in turn; all of them if there are none.
+# Arguments: the cases to run; default: all
 #
-# Environment, beside that of counting.sh:
-#  GUEST_OTHER_PERF	a perf of another version, in guests that are booted with
+# Environment, in addition to counting.sh:
+#  GUEST_OTHER_PERF	a perf of another version, in guests with
 #			GUEST_ADD=$GUEST_OTHER_PERF_IMAGE
 #
 # shellcheck disable=SC2086,SC2046,SC2016,SC2015
 
 . "$(dirname "$(readlink -f "$0")")/counting.sh"
 
-# host_counts ARG...: those of "perf stat" on the host
+# host_counts ARG...: the counts of "perf stat" on the host, in one line
 host_counts()
 {
 	$perf stat -x, -o "$data/host" "$@" > /dev/null || return
@@ -46,7 +44,7 @@ found()
 sysfs()
 {
 	devices=/sys/bus/event_source/devices/cpu
-	equal "its type" "$(guest_run "cat $devices/type")" 4 &&
+	equal "the type of the PMU" "$(guest_run "cat $devices/type")" 4 &&
 	equal "the format of event" "$(guest_run "cat $devices/format/event")" \
 		"$(cat $devices/format/event)" &&
 	equal "cpu-cycles" "$(guest_run "cat $devices/events/cpu-cycles")" \
@@ -60,8 +58,7 @@ counted()
 	cut -d, -f1,3 | sed 's/^[0-9.]*,/counted,/' | grep -v clock
 }
 
-# Which of the events that perf counts without being told are not supported is up to
-# the host's PMU.
+# Of perf's default events, the guest supports the same as the host.
 default_events()
 {
 	stat -d loop 100000000
@@ -73,7 +70,7 @@ default_events()
 	cmp -s "$data/host-default" "$data/guest-default"
 }
 
-# A process's start and end take the same instructions each time.
+# Start and end of a process take the same number of instructions each time.
 loop_exact()
 {
 	short=$(counts -e instructions:u loop 10000000)
@@ -84,8 +81,8 @@ loop_exact()
 	host_short=$(host_counts -e instructions:u loop 10000000)
 	host_long=$(host_counts -e instructions:u loop 20000000)
 	equal "the host's difference" $((host_long - host_short)) 10000000 &&
-	equal_but_for_start "the host's" $host_short $short &&
-	within "beside the loop" $((short - 10000000)) 1 50000
+	equal_but_for_start "the host's count" $host_short $short &&
+	within "instructions outside the loop" $((short - 10000000)) 1 50000
 }
 
 user_and_kernel()
@@ -99,19 +96,19 @@ repeated()
 {
 	stat -r 5 -e instructions:u loop
 	equal_but_for_start "the mean of five" $(cut -d, -f1 "$data/stat") $short &&
-	equal "their variance" "$(cut -d, -f4 "$data/stat")" "0.00%"
+	equal "the variance of five" "$(cut -d, -f4 "$data/stat")" "0.00%"
 }
 
-# In user space there are perf and the loop.
+# User space runs perf and the loop.
 on_all_cpus()
 {
 	near "the count" $(counts -a -e instructions:u loop 200000000) 200000000 10
 }
 
-# It has begun when perf comes to count it, which is later for some perfs.
+# The loop runs before perf attaches. Some versions of perf attach later.
 of_a_process()
 {
-	within "the count of a loop that has begun" \
+	within "the count of a running loop" \
 		$(counts -e instructions:u -p '$(loop 300000000 > /dev/null & echo $!)') \
 		240000000 300100000
 }
@@ -120,7 +117,8 @@ by_intervals()
 {
 	stat -I 10 -e instructions:u loop 100000000
 	set -- $(awk -F, '{ sum += $2 } END { print NR, sum }' "$data/stat")
-	within "intervals" "$1" 5 20 && equal_but_for_start "their sum" "$2" $((long + 80000000))
+	within "intervals" "$1" 5 20 &&
+	equal_but_for_start "the sum of the intervals" "$2" $((long + 80000000))
 }
 
 per_thread()
@@ -129,8 +127,8 @@ per_thread()
 		-p '$(loop 300000000 > /dev/null & echo $!),$(loop 200000000 > /dev/null & echo $!)'
 	set -- $(cut -d, -f2 "$data/stat")
 	[ $# = 2 ] || fail "counts: $*" || return
-	within "the one" "$1" 240000000 300100000 &&
-	within "the other" "$2" 160000000 200100000
+	within "the first loop" "$1" 240000000 300100000 &&
+	within "the second loop" "$2" 160000000 200100000
 }
 
 group()
@@ -138,7 +136,7 @@ group()
 	set -- $(counts -e "'{instructions:u,r4d1:u}'" loop 10000000)
 	equal_but_for_start "the first" $1 $short &&
 	equal_but_for_start "the second" $2 $(host_counts -e r4d1:u loop 10000000) &&
-	equal "the number of those that always ran" \
+	equal "the number of events that ran all the time" \
 		"$(grep -c ',100.00,' "$data/stat")" 2
 }
 
@@ -146,7 +144,7 @@ inherited()
 {
 	set -- $(counts -e instructions:u sh -c "'loop 10000000; loop 10000000; :'") \
 		$(counts --no-inherit -e instructions:u sh -c "'loop 10000000; loop 10000000; :'")
-	within "what the children add" $(($1 - $2)) $((2 * short)) $((2 * short + 20000))
+	within "the count of the children" $(($1 - $2)) $((2 * short)) $((2 * short + 20000))
 }
 
 same_event_twice()
@@ -164,7 +162,7 @@ raw()
 	[ "$4" -gt 10000000 ] || fail "cycles: $4"
 }
 
-# A CPU of this model has no such events.
+# The CPU model of the lab has no bus-cycles and no precise events.
 not_supported()
 {
 	equal "bus-cycles" "$(counts -e bus-cycles loop)" "<not supported> " &&
@@ -183,7 +181,7 @@ count_of()
 	awk -F, -v event="$1" '$3 == event { print $1 }' "$data/stat"
 }
 
-# Eight events on six counters take turns; the loop does the same all the time.
+# Eight events share six counters. The loop is uniform: scaled counts are correct.
 multiplexed()
 {
 	stat -e instructions:u,cycles:u,branches:u,r4d1:u,r4c4:u,r4c8:u,r4c6:u,instructions:k \
@@ -207,7 +205,7 @@ many_events()
 	near "instructions" "$1" 400000000 5
 }
 
-# moved ARG...: count a loop while it is sent to and fro between two CPUs
+# moved: count a loop while the task moves between two CPUs
 moved()
 {
 	guest_run "$perf stat -x, -o stat.out -e instructions:u,migrations loop 200000000 & \
@@ -219,7 +217,7 @@ moved()
 	equal_but_for_start "the count" $1 $((long + 180000000)) && within "migrations" $2 4 1000000
 }
 
-# hypercalls COMMAND: how many the guest makes while it runs this
+# hypercalls COMMAND: the number of the guest's hypercalls while COMMAND runs
 hypercalls()
 {
 	before=$(cat $debugfs/hypercalls)
@@ -227,7 +225,7 @@ hypercalls()
 	echo $(($(cat $debugfs/hypercalls) - before))
 }
 
-# Only one of the two tasks is counted, so each switch is from or to it.
+# Only one of two tasks is counted: each switch is from or to the counted task.
 exits_of_a_switch()
 {
 	count="taskset 1 perf stat --no-inherit -e instructions,cycles,branches"
@@ -237,7 +235,7 @@ exits_of_a_switch()
 	within "hypercalls" $((many - few)) 1 4400
 }
 
-# unplugged: count a loop whose CPU is taken from under it, over and over
+# unplugged: count a loop while the CPU of the loop goes offline again and again
 unplugged()
 {
 	guest_run "$perf stat -x, -o stat.out -e instructions:u,migrations loop 500000000 & \
@@ -263,8 +261,8 @@ hotplug()
 	equal_but_for_start "on the CPU that is back" $(cut -d, -f1 "$data/stat") $short
 }
 
-# on_host EVENTS COMMAND...: while the host has these events for all of its CPU; what
-# they count goes to $data/host. Perf runs its program when it has begun to count.
+# on_host EVENTS COMMAND...: run COMMAND while the host counts EVENTS on all CPUs. The
+# counts go to $data/host. Counting has begun when perf's child, sleep, runs.
 on_host()
 {
 	perf stat -a -x, -o "$data/host" -e "$1" sleep 1000 > /dev/null &
@@ -279,7 +277,7 @@ on_host()
 	[ -s "$data/host" ]
 }
 
-# Beside the loop, there are perf and the shell that starts it.
+# User space runs perf and a shell besides the loop.
 host_sees_the_same()
 {
 	on_host instructions:Gu stat -a -e instructions:u loop 400000000 || return
@@ -288,8 +286,7 @@ host_sees_the_same()
 	near "the host's count" "$host" "$guest" 5 && [ "$host" -ge "$guest" ]
 }
 
-# taken N COMMAND...: while the host has this many events of its own, which do not
-# give way
+# taken N COMMAND...: run COMMAND while the host has N pinned events
 taken()
 {
 	events=
@@ -317,8 +314,8 @@ no_counter_left()
 	equal_but_for_start "afterwards" $1 $short && equal "pinned" $2 $1
 }
 
-# With a limit to the events of a vCPU, it is the guest's own perf which has them take
-# turns, from when the guest runs into the limit until nothing was counted for a while.
+# pv_pmu_max_events limits the events of a vCPU. After a refusal the guest's perf
+# multiplexes within the limit, until the guest has counted nothing for a while.
 limited()
 {
 	limit=/sys/module/kvm/parameters/pv_pmu_max_events
@@ -330,24 +327,25 @@ limited()
 	cp "$data/stat" "$data/limited"
 	stat -e $six loop 400000000
 	cat "$data/stat" >> "$data/limited"
-	usleep 200000	# until its slots are closed, and it has forgotten
+	usleep 200000	# until the guest has closed all slots and forgotten the limit
 	echo 0 > $limit
-	equal "without any" "$(counts -e $four loop)" \
+	equal "with a limit of zero" "$(counts -e $four loop)" \
 		"<not counted> <not counted> <not counted> <not counted> "
 	none=$?
 	echo "$before" > $limit
 	sed 's/^/# /' "$data/limited"
 	[ $none = 0 ] || return
 
-	equal "the number of those that had a turn" \
+	equal "the number of multiplexed events" \
 		"$(awk -F, '$5 > 20 && $5 < 90' "$data/limited" | wc -l)" 10 || return
 	set -- $(awk -F, '$3 == "instructions:u" { print $1, int($5) }' "$data/limited")
-	near "instructions of all" "$1" 400000000 10 && within "per cent of the time" "$2" 60 90 &&
+	near "instructions of all tasks" "$1" 400000000 10 &&
+	within "per cent of the time" "$2" 60 90 &&
 	near "instructions" "$3" 400000000 5 && within "per cent of the time" "$4" 35 65 || return
 
 	usleep 200000
 	stat -e $six loop
-	equal "the number of those that always ran afterwards" \
+	equal "the number of events that ran all the time afterwards" \
 		"$(grep -c ',100.00,' "$data/stat")" 6
 }
 
@@ -385,7 +383,7 @@ counts_both()
 	equal_but_for_start "the paravirtual PMU's" $2 $1
 }
 
-# The same with the perf that a distribution has.
+# Count with the perf of a distribution.
 other_perf()
 {
 	tree_perf=$perf
