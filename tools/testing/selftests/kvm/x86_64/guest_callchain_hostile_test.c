@@ -18,9 +18,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "guest_callchain.h"
+#include "guest_callchain_harness.h"
 #include "guest_sampler.h"
-#include "kvm_test_harness.h"
 #include "kvm_util.h"
 #include "processor.h"
 #include "test_util.h"
@@ -44,8 +43,6 @@ static const uint8_t random_code[] = {
 	0x48, 0xc1, 0xed, 0x21, 0x4c, 0x21, 0xc5, 0x48, 0x09, 0xe5,
 	0xff, 0xc9, 0x75, 0xe8, 0xe6, 0x80
 };
-
-CALLCHAIN_TEST_SUITE();
 
 TEST_F(guest, rbp_loops)
 {

@@ -15,9 +15,8 @@
 #include <linux/perf_event.h>
 #include <stdint.h>
 
-#include "guest_callchain.h"
+#include "guest_callchain_harness.h"
 #include "guest_sampler.h"
-#include "kvm_test_harness.h"
 #include "kvm_util.h"
 #include "processor.h"
 #include "svm_util.h"
@@ -240,8 +239,6 @@ TEST(paging_off)
 }
 
 /* ---- attributes of the event */
-
-CALLCHAIN_TEST_SUITE();
 
 TEST_F(guest, excluded)
 {

@@ -15,17 +15,14 @@
 #include <sys/syscall.h>
 
 #include "apic.h"
-#include "kvm_test_harness.h"
 #include "kvm_util.h"
 #include "processor.h"
-#include "pv_pmu.h"
+#include "pv_pmu_harness.h"
 #include "test_util.h"
 
 #define READONLY_SLOT	2
 #define READONLY_GPA	0x20000000ul
 #define HOLE_GPA	0x80000000ul
-
-PV_PMU_TEST_SUITE();
 
 /* ---- discovery, the MSR */
 

@@ -12,13 +12,10 @@
 #include <linux/perf_event.h>
 #include <sys/mman.h>
 
-#include "kvm_test_harness.h"
 #include "kvm_util.h"
 #include "processor.h"
-#include "pv_pmu.h"
+#include "pv_pmu_harness.h"
 #include "test_util.h"
-
-PV_PMU_TEST_SUITE();
 
 static struct kvm_pv_pmu_area *other_area(struct kvm_vcpu *vcpu)
 {

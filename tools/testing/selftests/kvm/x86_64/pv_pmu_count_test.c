@@ -14,13 +14,10 @@
  */
 #include <linux/perf_event.h>
 
-#include "kvm_test_harness.h"
 #include "kvm_util.h"
 #include "processor.h"
-#include "pv_pmu.h"
+#include "pv_pmu_harness.h"
 #include "test_util.h"
-
-PV_PMU_TEST_SUITE();
 
 /* ---- counting */
 

@@ -13,14 +13,11 @@
 #include <linux/perf_event.h>
 #include <sys/syscall.h>
 
-#include "kvm_test_harness.h"
 #include "kvm_util.h"
 #include "pmu.h"
 #include "processor.h"
-#include "pv_pmu.h"
+#include "pv_pmu_harness.h"
 #include "test_util.h"
-
-PV_PMU_TEST_SUITE();
 
 /* The raw event for instructions is the same on Intel and AMD. */
 #define RAW_INSTRUCTIONS	RAW_EVENT(0xc0, 0)

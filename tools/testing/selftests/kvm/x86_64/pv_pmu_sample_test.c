@@ -12,13 +12,10 @@
  */
 #include <pthread.h>
 
-#include "kvm_test_harness.h"
 #include "kvm_util.h"
 #include "processor.h"
-#include "pv_pmu.h"
+#include "pv_pmu_harness.h"
 #include "test_util.h"
-
-PV_PMU_TEST_SUITE();
 
 /* The report has all overflows. The NMI handler has seen each overflow once. */
 static void assert_overflows(struct kvm_vcpu *vcpu, int slot, uint64_t period)

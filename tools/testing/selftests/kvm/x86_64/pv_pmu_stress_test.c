@@ -13,13 +13,10 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-#include "kvm_test_harness.h"
 #include "kvm_util.h"
 #include "processor.h"
-#include "pv_pmu.h"
+#include "pv_pmu_harness.h"
 #include "test_util.h"
-
-PV_PMU_TEST_SUITE();
 
 TEST_F(pv_pmu, two_vcpus_one_area)
 {

@@ -91,23 +91,4 @@ void expect_frames_attr(struct guest *g, unsigned int frames,
 			struct perf_event_attr *attr);
 void expect_frames(struct guest *g, unsigned int frames);
 
-/* A fixture with two guests. Include kvm_test_harness.h first. */
-#define CALLCHAIN_TEST_SUITE()						\
-	FIXTURE(guest) {						\
-		struct guest *kernel;					\
-		struct guest *user;					\
-	};								\
-									\
-	FIXTURE_SETUP(guest)						\
-	{								\
-		self->kernel = guest_new(&mode_kernel64);		\
-		self->user = guest_new(&mode_user64);			\
-	}								\
-									\
-	FIXTURE_TEARDOWN(guest)						\
-	{								\
-		guest_free(self->kernel);				\
-		guest_free(self->user);					\
-	}
-
 #endif /* SELFTEST_KVM_GUEST_CALLCHAIN_H */

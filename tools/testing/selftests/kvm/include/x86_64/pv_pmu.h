@@ -140,27 +140,4 @@ void pv_pmu_test_init(void);
 		    __slot, __status, __expected);				\
 } while (0)
 
-/* The fixture of all cases. Include kvm_test_harness.h first. */
-#define PV_PMU_TEST_SUITE()								\
-	FIXTURE(pv_pmu) {								\
-		struct kvm_vm *vm;							\
-		struct kvm_vcpu *vcpus[NR_VCPUS];					\
-		struct kvm_vcpu *vcpu;							\
-		uint64_t faults;							\
-	};										\
-											\
-	FIXTURE_SETUP(pv_pmu)								\
-	{										\
-		self->faults = pv_pmu_host_faults();					\
-		self->vm = pv_pmu_vm_create(self->vcpus);				\
-		self->vcpu = self->vcpus[0];						\
-	}										\
-											\
-	FIXTURE_TEARDOWN(pv_pmu)							\
-	{										\
-		kvm_vm_free(self->vm);							\
-		TEST_ASSERT(pv_pmu_host_faults() == self->faults,			\
-			    "the host has warned or oopsed");			\
-	}
-
 #endif /* SELFTEST_KVM_PV_PMU_H */
