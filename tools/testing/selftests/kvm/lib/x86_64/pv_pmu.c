@@ -113,14 +113,11 @@ uint64_t pv_pmu_guest_count(uint64_t mask, uint64_t loops)
 
 static uint64_t read_number(const char *path)
 {
-	uint64_t n = 0;
 	FILE *f = fopen(path, "r");
+	uint64_t n;
 
-	if (f) {
-		if (fscanf(f, "%lu", &n) != 1)
-			n = 0;
-		fclose(f);
-	}
+	TEST_ASSERT(f && fscanf(f, "%lu", &n) == 1, "%s cannot be read", path);
+	fclose(f);
 	return n;
 }
 
@@ -178,7 +175,7 @@ static void vm_init(struct kvm_vm *vm)
 				    AREAS, 0);
 	virt_map(vm, AREA_GPA, AREA_GPA, AREAS);
 	vm_install_exception_handler(vm, NMI_VECTOR, guest_nmi);
-	/* a stack for user mode, for one vCPU at a time */
+	/* user segments, and a stack for NMIs in user mode, of one vCPU at a time */
 	set_user_segment(vm, USER_CS, 0x00affb000000ffff);
 	set_user_segment(vm, USER_DS, 0x00cff3000000ffff);
 	*rsp0 = vm_vaddr_alloc_page(vm) + PAGE_SIZE;
