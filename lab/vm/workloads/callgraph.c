@@ -8,8 +8,8 @@
  *	      qux		 40 %
  *
  * The shares are of the instructions spent in spin loops; random() adds well
- * under 1 %. Each round has another length. Built with frame pointers, and nothing
- * of this is inlined.
+ * under 1 %. Each round has another length. The program is built with frame pointers,
+ * and no function is inlined.
  *
  *	callgraph [ROUNDS]	(1000: some 100 million instructions)
  */
@@ -20,10 +20,10 @@
 /* Half the instructions of an average round; an iteration is two. */
 #define ROUND	50000
 
-/* Naming the stack pointer as an operand makes even a leaf set up its frame. */
+/* Naming the stack pointer as an operand makes even a leaf function set up a frame. */
 register unsigned long stack_pointer asm("rsp");
 
-/* An empty loop of exactly n iterations, 2 * n instructions, in its caller. */
+/* An empty loop of exactly n iterations, 2 * n instructions, in the caller. */
 #define spin(n) do {						\
 	unsigned long __n = (n);				\
 								\
@@ -33,9 +33,9 @@ register unsigned long stack_pointer asm("rsp");
 } while (0)
 
 static volatile long sink;
-static unsigned long percent;	/* of this round's iterations */
+static unsigned long percent;	/* of the current round's iterations */
 
-/* Each frame does some work after its call, so that no call is a tail call. */
+/* Each function does some work after the call, to have no tail calls. */
 static __attribute__((noinline)) void qux(void)
 {
 	spin(40 * percent);

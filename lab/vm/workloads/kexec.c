@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Boot another kernel from this one, see kexec_file_load(2):
+ * Boot another kernel from the running kernel, see kexec_file_load(2):
  *
  *	kexec KERNEL INITRD PARAMETERS		now
- *	kexec -p KERNEL INITRD PARAMETERS	when this one panics, in the memory that
- *						crashkernel= has set aside
+ *	kexec -p KERNEL INITRD PARAMETERS	on a panic of the running kernel, in the
+ *						memory set aside by crashkernel=
  */
 #include <err.h>
 #include <fcntl.h>

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A workload that does one thing with perf events, over and over:
+ * A workload: one operation of perf events, over and over.
  *
  *	perfops OPERATION EVENTS ROUNDS
  *
  * open:	open the events, disabled, and close them
- * enable:	enable the first of the events and disable it again
- * read:	read the events, which run, one after the other
- * switch:	from this process, which has events that run, to another, which has
- *		none, and back
- * switch_both:	the same, with the same events in either
+ * enable:	enable the first of the events, disable the event again
+ * read:	read the running events in turn
+ * switch:	from a process with running events to a process without events, and
+ *		back
+ * switch_both:	the same, with the same events in both processes
  *
- * Prints the nanoseconds that the rounds took.
+ * Prints how many nanoseconds the rounds took.
  */
 #include <err.h>
 #include <linux/perf_event.h>
@@ -137,7 +137,7 @@ static long long switch_to(int n, long rounds, int both)
 	}
 
 	open_events(n, 0);
-	/* both are there, with all that they open, after the first */
+	/* After the first round, both processes have opened all their events. */
 	if (write(ping[1], "", 1) != 1)
 		err(1, "pipe");
 	for (start = now(); rounds--;)

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A workload that lives in the kernel: two processes pass one byte to and fro
- * through a pair of pipes, so that each round is two writes, two reads and two
- * context switches. In user space it only counts down, so that each round has
- * another length.
+ * A workload mostly in the kernel: two processes pass a byte to and fro through a
+ * pair of pipes, so each round is two writes, two reads and two context switches. In
+ * user space a process only counts down, from another number in each round.
  *
  *	pingpong [ROUNDS]	(10000)
  */
@@ -49,7 +48,7 @@ int main(int argc, char **argv)
 
 	if (rounds && write(ping[1], "", 1) != 1)
 		err(1, "pipe");
-	/* the last byte to come back is kept */
+	/* The last byte is not sent back. */
 	for (n = 1; n < rounds; n++)
 		pass(pong[0], ping[1]);
 

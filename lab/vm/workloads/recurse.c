@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A CPU-bound workload with a call chain of a known depth: main, DEPTH times
- * down(), and spin(), where it spends its time. It is linked to other addresses
- * than the other programs are, so that what runs can be told by the address. Each
- * round has another length.
+ * down(), and spin(), which takes almost all the time. The program is linked to
+ * other addresses than the other workloads: a sample's address tells the program.
+ * Each round has another length.
  *
  *	recurse [DEPTH [ROUNDS [YIELD]]]	(10, 1000: some 100 million
  *						instructions)
  *
- * With YIELD, it lets others run after each round.
+ * With YIELD, other processes may run after each round.
  */
 #include <sched.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@
 /* The average number of iterations, of two instructions, in a round. */
 #define ROUND	50000
 
-/* Naming the stack pointer as an operand makes even a leaf set up its frame. */
+/* Naming the stack pointer as an operand makes even a leaf function set up a frame. */
 register unsigned long stack_pointer asm("rsp");
 
 static __attribute__((noinline)) void spin(unsigned long n)
@@ -33,7 +33,7 @@ static __attribute__((noinline)) void down(unsigned long depth)
 		down(depth - 1);
 	else
 		spin(vary(ROUND));
-	/* so that neither is a tail call */
+	/* Neither call is a tail call. */
 	asm volatile("" : "+r" (stack_pointer));
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Rounds of work of one length can be in step with the period of the samples:
- * each then hits the same few instructions, and which ones is a matter of luck.
+ * Rounds of work of equal length can be in step with the period of the samples:
+ * each sample then hits one of the same few instructions, chosen by luck.
  */
 #ifndef VARY_H
 #define VARY_H
