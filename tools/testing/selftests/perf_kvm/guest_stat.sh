@@ -4,8 +4,8 @@
 # Test "perf stat" in a guest with the paravirtual PMU.
 #
 #  - Counts are exact: equal to the length of a loop, and to the host's count of the
-#    same program; alone and in groups, per task, per CPU, by intervals, inherited,
-#    on a task that moves between two CPUs, and on a CPU that was offline.
+#    same program; alone and in groups, per task, per CPU, per cgroup, by intervals,
+#    inherited, on a task that moves between two CPUs, and on a CPU that was offline.
 #  - The counts of user space and kernel add up to the count of both.
 #  - Scaled counts are correct, with more events than counters, and while the host
 #    uses counters.
@@ -14,8 +14,8 @@
 #  - kvm_pv_pmu=off disables the paravirtual PMU. With a virtual PMU, the paravirtual
 #    PMU is not used.
 #
-# Needs CONFIG_KVM_PV_PMU in the host, CONFIG_KVM_GUEST_PV_PMU in the guest, and a
-# PMU with six counters.
+# Needs CONFIG_KVM_PV_PMU in the host, CONFIG_KVM_GUEST_PV_PMU in the guest with a v2
+# hierarchy of cgroups at /sys/fs/cgroup, and a PMU with six counters.
 #
 # Arguments: the cases to run; default: all
 #
@@ -119,6 +119,32 @@ by_intervals()
 	set -- $(awk -F, '{ sum += $2 } END { print NR, sum }' "$data/stat")
 	within "intervals" "$1" 5 20 &&
 	equal_but_for_start "the sum of the intervals" "$2" $((long + 80000000))
+}
+
+# in_cgroups OPTIONS COUNT: the counts of the cgroups "busy", with a loop, and "idle"
+in_cgroups()
+{
+	stat -a $1 sh -c "'echo 0 > $cgroup/busy/cgroup.procs; exec loop $2'"
+	cut -d, -f1,4 "$data/stat" | tr ',\n' '  ' | sed 's/<not counted>/0/g'
+}
+
+# of_two_cgroups OPTIONS: a shell moves into the cgroup, and becomes the loop
+of_two_cgroups()
+{
+	set -- "$1" $(in_cgroups "$1" 10000000) $(in_cgroups "$1" 20000000)
+	equal "the cgroups with $1" "$3 $5 $7 $9" "busy idle busy idle" &&
+	equal "the difference of two loops" $(($6 - $2)) 10000000 &&
+	within "beside the loop" $(($2 - 10000000)) 1 50000 &&
+	equal "the counts of the other cgroup" "$4 $8" "0 0"
+}
+
+of_cgroups()
+{
+	cgroup=/sys/fs/cgroup
+	guest_run "mkdir $cgroup/busy $cgroup/idle" &&
+	of_two_cgroups "-e instructions:u --for-each-cgroup busy,idle" &&
+	of_two_cgroups "-e instructions:u,instructions:u -G busy,idle" &&
+	guest_run "rmdir $cgroup/busy $cgroup/idle"
 }
 
 per_thread()
@@ -417,7 +443,7 @@ on_two_cpus()
 }
 
 cases="start found sysfs default_events loop_exact user_and_kernel repeated
-on_all_cpus of_a_process by_intervals per_thread group inherited same_event_twice raw
+on_all_cpus of_a_process of_cgroups by_intervals per_thread group inherited same_event_twice raw
 not_supported sampling_refused multiplexed many_events exits_of_a_switch
 host_sees_the_same counters_shared no_counter_left limited stop
 off beside_a_virtual_pmu forced other_perf two_cpus"
