@@ -12,6 +12,9 @@
 . "$(dirname "$0")/../../lib.sh"
 . lab/test/ktap.sh
 
+# a boot with many seeds takes longer than most
+export TIMEOUT=${TIMEOUT:-2400}
+
 seeds=${1:-2} operations=${2:-1500}
 
 # fuzz CPUS ICOUNT: the results of a boot, and a last result for both consoles
