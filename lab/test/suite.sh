@@ -14,7 +14,10 @@
 
 debug_image()
 {
-	CONFIG='' LAB_KERNEL=debug lab/build/kernel.sh && LAB_KERNEL=debug lab/build/image.sh
+	{
+		CONFIG='' LAB_KERNEL=debug lab/build/kernel.sh &&
+		LAB_KERNEL=debug lab/build/image.sh
+	} 2>&1 | sed 's/^/# /'
 }
 
 run()
@@ -23,14 +26,16 @@ run()
 
 	case $suite in
 	check)		lab/test/check.sh ;;
-	tree | lab | deb)
+	tree | lab | deb | series | lists | fuzz)
 			"lab/test/scripts/$suite.sh" ;;
+	fuzz_long)	lab/test/scripts/fuzz.sh 20 5000 ;;
+	fuzz_debug)	debug_image && LAB_KERNEL=debug lab/test/scripts/fuzz.sh ;;
 	emulator)	lab/test/emulator/run.sh ;;
 	lab_pmu)	lab/run/boot.sh test-lab_pmu lab_pmu ;;
 	*)
 		if [[ $suite = debug* ]]; then
 			kernel=debug
-			debug_image 2>&1 | sed 's/^/# /' || return
+			debug_image || return
 		fi
 		LAB_KERNEL=$kernel TIMEOUT=${TIMEOUT:-2400} \
 			lab/run/boot.sh "test-$suite" kselftest "$@" ;;

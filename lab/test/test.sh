@@ -17,14 +17,15 @@
 # The suites of each list, and their needs (targets of build.mk). Long suites are first:
 # short suites fill the time at the end.
 declare -A lists=(
-	[test]="check debug_subset pv_pmu perf_kvm kvm perf_kvm_nmi lab_pmu emulator lab deb tree"
-	[soak]="debug"
+	[test]="check debug_subset pv_pmu_guest perf_kvm pv_pmu perf_kvm_nmi kvm lab fuzz lab_pmu
+		emulator deb series tree lists"
+	[soak]="debug fuzz_debug fuzz_long"
 )
-declare -A needs=([check]=tree [tree]=deps [emulator]=emulator)
+declare -A needs=([check]=tree [tree]=deps [series]=tree [emulator]=emulator)
 
 list=${1:-test}
 [ -n "${lists[$list]:-}" ] || die "there is no list of suites called $list: ${!lists[*]}"
-read -ra suites <<< "${lists[$list]}"
+read -rd '' -a suites <<< "${lists[$list]}" || :
 [ $# -lt 2 ] || suites=("${@:2}")
 
 tests_of()

@@ -22,7 +22,7 @@ fuzz()
 {
 	local line status=0
 
-	CPUS=$1 ICOUNT=$2 lab/run/boot.sh "test-fuzz-$1" fuzz "$operations" \
+	CPUS=$1 ICOUNT=$2 lab/run/boot.sh "test-fuzz${LAB_KERNEL:+-$LAB_KERNEL}-$1" fuzz "$operations" \
 		$(seq "$seeds") 2>&1 | while read -r line; do
 		case $line in
 		"KTAP version"* | 1..*)	;;
