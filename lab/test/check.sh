@@ -5,7 +5,7 @@
 #  - every overlay file is named by exactly one patch, and no patch adds files;
 #  - the mails of "make series" apply with git am;
 #  - checkpatch --strict has no remark but those of lab/test/checkpatch-exceptions;
-#  - each step builds: the directories of the kernel that the series touches,
+#  - each step builds: KVM, the other objects of the kernel that the series changes,
 #    and perf or the self-tests if the step touches them;
 #  - sparse has no warning more than without the series.
 #
@@ -78,18 +78,22 @@ kmake()
 	submake -C "$tree" O="$kernel" "$@"
 }
 
-# The directories, and the objects, of the kernel that the series touches.
-# virt/kvm is built from each architecture's own directory.
-kernel_dirs()
-{
-	files "${patches[@]}" | sed -n 's,/[^/]*\.c$,/,p' | grep -vE '^(tools|Documentation|arch/arm64)/' |
-		sed 's,^virt/kvm/,arch/x86/kvm/,' | sort -u
-}
-
+# The objects of the kernel that the series touches. virt/kvm is built from each
+# architecture's own directory.
 kernel_objects()
 {
 	files "${patches[@]}" | grep -vE '^(tools|Documentation|arch/arm64)/' | sed -n 's/\.c$/.o/p' |
 		sed 's,^virt/kvm/,arch/x86/kvm/../../../virt/kvm/,'
+}
+
+# objects_of_step: the objects, as far as the step has their sources
+objects_of_step()
+{
+	local object
+
+	for object in $(kernel_objects); do
+		[ ! -e "$tree/${object%.o}.c" ] || echo "$object"
+	done
 }
 
 # configure the step: the lab's options and ours, as far as they are there yet
@@ -106,11 +110,11 @@ step_builds()
 
 	step "$1"
 	logged "$work/config.log" "configuring step $1" configure
-	if [ ${#dirs[@]} -gt 0 ]; then
-		logged "$work/step-$1.log" "building step $1 (${patches[$1 - 1]})" kmake "${dirs[@]}"
-	fi
+	mapfile -t objects < <(objects_of_step | grep -v '^arch/x86/kvm/')
+	logged "$work/step-$1.log" "building step $1 (${patches[$1 - 1]})" \
+		kmake "${objects[@]}" arch/x86/kvm/
 	touched=$(files "${patches[$1 - 1]}")
-	if grep -q '^tools/perf/\|^tools/lib/' <<< "$touched"; then
+	if grep -qE '^tools/(perf|lib)/.*(\.[ch]|Build|Makefile.*)$' <<< "$touched"; then
 		BUILD=$work logged "$work/step-$1-perf.log" "building perf at step $1" lab/build/perf.sh
 	fi
 	if grep -q '^tools/testing/selftests/' <<< "$touched"; then
@@ -128,11 +132,9 @@ selftests()
 # warnings NAME: the warnings of sparse for all objects of the tree, without line numbers
 warnings()
 {
-	local object objects=()
+	local objects
 
-	for object in $(kernel_objects); do
-		[ -e "$tree/${object%.o}.c" ] && objects+=("$object")
-	done
+	mapfile -t objects < <(objects_of_step)
 	[ ${#objects[@]} -eq 0 ] || kmake C=2 "${objects[@]}" > "$work/sparse-$1.log" 2>&1 ||
 		die "sparse failed; the log is $work/sparse-$1.log"
 	touch "$work/sparse-$1.log"
@@ -177,7 +179,6 @@ check "each overlay file is named by one patch" overlay_is_named_once
 check "the mails apply with git am" mails_apply
 check "checkpatch has no remark" checkpatch_is_content
 
-mapfile -t dirs < <(kernel_dirs)
 rm -rf "$tree"
 mkdir "$tree"
 (cd "$BUILD/linux" && find . -mindepth 1 -maxdepth 1 ! -name 'build-*' -exec cp -al -t "$tree" {} +)

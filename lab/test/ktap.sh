@@ -19,7 +19,7 @@ plan()
 # shown if it fails. The command runs in a shell of its own, where die ends the case only.
 check()
 {
-	local title=$1 status
+	local title=$1 status start=$SECONDS
 
 	shift
 	ktap_nr=$((ktap_nr + 1))
@@ -28,6 +28,7 @@ check()
 	(set -e; "$@") > "$ktap_log" 2>&1 < /dev/null
 	status=$?
 	set -e
+	[ $((SECONDS - start)) -lt 10 ] || echo "# $((SECONDS - start)) s"
 	if [ $status = 0 ]; then
 		echo "ok $ktap_nr $title"
 	else
