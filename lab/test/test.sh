@@ -118,6 +118,7 @@ for suite in "${chosen[@]}"; do
 	: > "$OUT/$suite.ktap"
 done
 mapfile -t targets < <(printf '%s\n' "${targets[@]}" | sort -u)
+[[ " ${targets[*]} " != *" image "* ]] || targets=(image)	# all that is built
 build "${targets[@]}"
 
 for suite in "${chosen[@]}"; do follow "$suite"; done &
