@@ -20,25 +20,31 @@ debug_image()
 	} 2>&1 | sed 's/^/# /'
 }
 
+# tied COMMAND...: the command ends with this script
+tied()
+{
+	setpriv --pdeathsig KILL "$@"
+}
+
 run()
 {
 	local suite=$1 kernel=
 
 	case $suite in
-	check)		lab/test/check.sh ;;
+	check)		tied lab/test/check.sh ;;
 	tree | lab | deb | series | lists | fuzz)
-			"lab/test/scripts/$suite.sh" ;;
-	fuzz_long)	lab/test/scripts/fuzz.sh 20 5000 ;;
-	fuzz_debug)	debug_image && LAB_KERNEL=debug lab/test/scripts/fuzz.sh ;;
-	emulator)	lab/test/emulator/run.sh ;;
-	lab_pmu)	lab/run/boot.sh test-lab_pmu lab_pmu ;;
+			tied "lab/test/scripts/$suite.sh" ;;
+	fuzz_long)	tied lab/test/scripts/fuzz.sh 20 5000 ;;
+	fuzz_debug)	debug_image && LAB_KERNEL=debug tied lab/test/scripts/fuzz.sh ;;
+	emulator)	tied lab/test/emulator/run.sh ;;
+	lab_pmu)	tied lab/run/boot.sh test-lab_pmu lab_pmu ;;
 	*)
 		if [[ $suite = debug* ]]; then
 			kernel=debug
 			debug_image || return
 		fi
 		LAB_KERNEL=$kernel TIMEOUT=${TIMEOUT:-2400} \
-			lab/run/boot.sh "test-$suite" kselftest "$@" ;;
+			tied lab/run/boot.sh "test-$suite" kselftest "$@" ;;
 	esac
 }
 

@@ -123,8 +123,10 @@ build "${targets[@]}"
 
 for suite in "${chosen[@]}"; do follow "$suite"; done &
 follower=$!
-# xargs is in the foreground, so that Ctrl-C ends the suites.
-printf '%s\n' "${work[@]}" | xargs -L 1 -P "${JOBS:-$(jobs_at_a_time)}" lab/test/suite.sh
+# xargs is in the foreground, so that Ctrl-C ends the suites; and a kill of a parent
+# ends its child.
+printf '%s\n' "${work[@]}" | setpriv --pdeathsig KILL \
+	xargs -L 1 -P "${JOBS:-$(jobs_at_a_time)}" setpriv --pdeathsig KILL lab/test/suite.sh
 wait $follower
 
 passed=0 failed=0 skipped=0
