@@ -12,22 +12,11 @@
 # build/host-$LAB_KERNEL.cpio, which is the host's image with that kernel for guests.
 
 . "$(dirname "$0")/../lib.sh"
+. lab/build/cpio.sh
 
 busybox=$(command -v busybox)
 kselftest=$BUILD/kselftest
 collections="kvm perf_kvm"
-
-# add ROOT FILE [DEST]: copy FILE, with the shared libraries it needs
-add()
-{
-	local root=$1 file=$2 dest=$1/${3:-$2} lib
-
-	mkdir -p "$(dirname "$dest")"
-	cp -L "$file" "$dest"
-	for lib in $(ldd "$file" 2> /dev/null | grep -o '/[^ ]*'); do
-		[ -e "$root/$lib" ] || { mkdir -p "$root/${lib%/*}"; cp -L "$lib" "$root/$lib"; }
-	done
-}
 
 # strip_programs DIR...: three quarters of the self-tests are symbols
 strip_programs()
@@ -36,13 +25,6 @@ strip_programs()
 		for f; do
 			[ "$(head -c 4 "$f")" != "$(printf "\177ELF")" ] || strip "$f" || exit
 		done' sh {} +
-}
-
-# pack ROOT IMAGE
-pack()
-{
-	find "$1" -exec touch -hd @0 {} +
-	(cd "$1" && find . | sort | cpio -o -H newc -R 0:0 --reproducible --quiet) | update "$2"
 }
 
 # common ROOT MACHINE: the files of both machines, and the jobs of MACHINE: host, guest
