@@ -1,25 +1,25 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Boot the host VM under emulation, have it run one job, and say how it went.
+# Boot the host VM under emulation, have the VM run a job, and report the result.
 #
 #   lab/run/boot.sh NAME JOB [ARG...]
 #
-# JOB is a script of lab/vm/host; what it prints comes out here as it runs.
+# JOB is a script of lab/vm/host; the output of the job comes out here as the job runs.
 # out/NAME gets the consoles of both machines, the exact command and, in
-# files/, what the job left in /results. While the boot lasts they are in
-# out/NAME.new, and if it fails in out/NAME.failed: out/NAME is the last success.
+# files/, the job's /results. During the boot, the directory is out/NAME.new; after a
+# failure, out/NAME.failed. out/NAME is the last success.
 #
 # The verdict starts as a failure, comes off the console and is written last.
-# A panic, oops, warning or lock report on either console overrides it.
+# A panic, oops, warning or lock report on either console (lab/run/faults) overrides
+# the verdict.
 #
 # Exit status: 0 pass, 1 fail, 3 the lab itself failed, 4 skip, 124 time-out.
 # Environment: TIMEOUT, seconds of wall time for the boot (600); CPUS (1);
-# MEM in MiB (3072); APPEND, kernel parameters; PMU, what PMU the CPU has (the
-# full one; pmu=off for none); ICOUNT=off, CPUs that run at the same time, where no
-# run is like another and counts are not exact; LAB_KERNEL, which of the lab's
-# kernels the host and its guest boot (debug, or the plain one); DRYRUN=1, print the
-# QEMU command and stop.
+# MEM in MiB (3072); APPEND, kernel parameters; PMU, the PMU of the CPU (full;
+# pmu=off for none); ICOUNT=off, CPUs run at the same time, runs differ and counts are
+# not exact; LAB_KERNEL, the kernel of host and guest (debug, or else the plain kernel); HOST_ADD, an initramfs
+# image to append to the host's; DRYRUN=1, print the QEMU command and stop.
 
 . "$(dirname "$0")/../lib.sh"
 
@@ -28,12 +28,12 @@ name=$1
 shift
 dir=$(realpath -m "$OUT/$name.new")
 build=$(realpath -m "$BUILD")
+image=$build/host${LAB_KERNEL:+-$LAB_KERNEL}.cpio
+initrd=$image
+[ -z "${HOST_ADD:-}" ] || initrd=$dir/initrd.cpio
 timeout=${TIMEOUT:-600}
-
-# What the kernel says when it has found a fault in itself.
-faults='Kernel panic|Oops:|BUG:|WARNING:|cut here|UBSAN:|INFO: (task|rcu|lockdep|trying|possible)'
-faults+='|possible circular locking|suspicious RCU|soft lockup|double fault|general protection'
-faults+='|Uhhuh\. NMI|unchecked MSR access|kmemleak: [0-9]+ new|DEBUG_LOCKS_WARN'
+# how the kernel reports a fault of its own, a pattern a line
+faults=lab/run/faults
 
 # EPYC-Rome has SVM with nested paging; lab/qemu adds a later model's PMU. Every
 # instruction takes one virtual nanosecond and idle time is skipped, so that a
@@ -46,7 +46,7 @@ qemu=("$build/qemu/bin/qemu-system-x86_64" -name "guestperf-$name"
 	-machine dump-guest-core=off
 	-cpu "EPYC-Rome,-pcid,-tsc-deadline,+la57,$pmu" -smp "${CPUS:-1}" -m "${MEM:-3072}"
 	-kernel "$(realpath -m "$(kernel_dir "${LAB_KERNEL:-}")")/arch/x86/boot/bzImage"
-	-initrd "$build/host${LAB_KERNEL:+-$LAB_KERNEL}.cpio"
+	-initrd "$initrd"
 	-append "console=ttyS0 panic=-1 oops=panic no5lvl ${APPEND:-} -- $*"
 	-device virtio-serial-pci)
 if [ "${ICOUNT:-on}" = off ]; then
@@ -57,7 +57,7 @@ else
 	qemu+=(-accel tcg -icount shift=0,sleep=off)
 fi
 
-# port NAME CHARDEV: a virtio port that the init of the host VM looks for
+# port NAME CHARDEV: a virtio port for the init of the host VM
 port()
 {
 	qemu+=(-chardev "$2,id=$1" -device "virtserialport,chardev=$1,name=$1")
@@ -87,10 +87,11 @@ if [ -n "${DRYRUN:-}" ]; then
 	command_line
 	exit
 fi
-[ -e "$build/host${LAB_KERNEL:+-$LAB_KERNEL}.cpio" ] ||
-	die "there is nothing to boot yet: run \"make lab\""
+[ -e "$image" ] || die "there is nothing to boot yet: run \"make lab\""
 rm -rf "$dir"
 mkdir -p "$dir/files"
+# the later archive replaces files of the earlier one
+[ -z "${HOST_ADD:-}" ] || cat "$image" "$HOST_ADD" > "$initrd"
 command_line > "$dir/qemu.cmd"
 if [ "$1" = shell ]; then
 	exec setpriv --pdeathsig KILL "${qemu[@]}"
@@ -102,7 +103,7 @@ verdict()
 	local status
 
 	case $1 in
-	pass | skip)	replace "$OUT/$name"; rm -rf "$OUT/$name.failed" ;;
+	pass | skip)	rm -f "$dir/initrd.cpio"; replace "$OUT/$name"; rm -rf "$OUT/$name.failed" ;;
 	*)		rm -rf "$OUT/$name.failed"; mv "$dir" "$OUT/$name.failed" ;;
 	esac
 	case $1 in
@@ -119,13 +120,29 @@ verdict()
 
 echo "fail: the job did not finish" > "$dir/verdict"
 # A crash of the emulator leaves a core dump without the machine's memory.
-ulimit -c unlimited 2> /dev/null || echo "# no core dump will be kept: ulimit -c is $(ulimit -c)" >&2
+ulimit -c unlimited 2> /dev/null || true
 status=0
 # The emulator is in the foreground group, so that Ctrl-C ends it; and it dies with this
 # script. cat(1) makes /dev/stdout a pipe, which the emulator can open whatever ours is.
+# Our own message about a crash is less than the verdict says.
+exec 4>&2 2> /dev/null
 (cd "$dir" && exec setpriv --pdeathsig KILL timeout --foreground -k 5 "$timeout" \
 	setpriv --pdeathsig KILL "${qemu[@]}") \
-	< /dev/null 2> "$dir/qemu.log" | cat || status=$?
+	< /dev/null 2> "$dir/qemu.log" 4>&- | cat 4>&- || status=$?
+exec 2>&4 4>&-
+
+# A crash of the emulator comes first: afterwards neither the archive nor the consoles
+# need be complete.
+case $status in
+132 | 134 | 135 | 136 | 139)
+	core=$(find "$dir" -maxdepth 1 -name "core*" -printf "%f" -quit)
+	if [ -n "$core" ]; then
+		core="gdb $BUILD/qemu/bin/qemu-system-x86_64 $OUT/$name.failed/$core"
+	else
+		core="no core dump here: ulimit -c is $(ulimit -c), core_pattern is $(cat /proc/sys/kernel/core_pattern)"
+	fi
+	verdict "lab error" "the emulator crashed with SIG$(kill -l "$status"): $core" ;;
+esac
 
 if [ -s "$dir/files.tar" ]; then
 	tar -C "$dir/files" -xf "$dir/files.tar" ||
@@ -133,14 +150,11 @@ if [ -s "$dir/files.tar" ]; then
 fi
 rm -f "$dir/files.tar"
 
-if fault=$(grep -E -m 1 "$faults" "$dir/console.log" "$dir/guest-console.log"); then
+if fault=$(grep -E -m 1 -f "$faults" "$dir/console.log" "$dir/guest-console.log"); then
 	verdict fail "${fault#"$dir/"}"
 fi
 case $status in
 0)	;;
-139 | 134 | 136)
-	core=$(find "$dir" -name "core*" -printf "%f" -quit)
-	verdict "lab error" "the emulator crashed (status $status)${core:+: gdb $BUILD/qemu/bin/qemu-system-x86_64 $OUT/$name.failed/$core}" ;;
 124)	verdict timeout "no end after $timeout seconds; raise TIMEOUT, or see where the consoles stop" ;;
 *)	verdict "lab error" "the emulator ended with status $status: $(tail -n 1 "$dir/qemu.log")" ;;
 esac
