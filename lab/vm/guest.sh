@@ -1,36 +1,44 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# For jobs in the host VM: boot the guest, talk to its job, wait for its end.
+# For jobs in the host VM: boot the guest, talk to the guest's job, wait for the end.
 # The guest runs the same init, so the same ports with the same meaning.
 #
-#   guest_start JOB [ARG...]	boot the guest; its job's standard input and output
-#				are what the next two write and read
+#   guest_start JOB [ARG...]	boot the guest; the next two commands write to and
+#				read from the standard input and output of the job
 #   guest_say LINE		send a line to the guest's job
-#   guest_expect LINE		read lines of it until LINE; others are shown
-#   guest_run COMMAND		have the job "remote" run a shell command, and show its
-#				output, which must be read to the end; its status is
-#				the status
-#   guest_result COMMAND	the second half of this, after guest_say COMMAND
-#   guest_wait			wait for the guest's end; its verdict is the status
+#   guest_expect LINE		read the job's lines until LINE, show the lines before
+#   guest_run COMMAND		have the job "remote" run a shell command, show the
+#				output and return the status; the caller must read the
+#				output to the end
+#   guest_result COMMAND	the second half of guest_run, after guest_say COMMAND
+#   guest_wait			wait for the guest's end, return its verdict as status;
+#				$GUEST_RESULTS gets the files of its /results
 #
-# and what befalls a machine:
+# and events in the life of a machine:
 #
-#   guest_qmp COMMAND [ARGUMENTS]	have the VMM do this, and show what it returns
-#   guest_pause, guest_continue		stop its CPUs, let them go on
+#   guest_qmp COMMAND [ARGUMENTS]	send the VMM a command, show the answer
+#   guest_pause, guest_continue		stop and resume the guest's CPUs
 #   guest_reset				push the reset button; also of a paused guest
-#   guest_asleep, guest_wake		wait until it sleeps, wake it
-#   guest_migrate			save its state while it runs, and go on with it in
+#   guest_asleep, guest_wake		wait until the guest sleeps, wake it
+#   guest_migrate			save the state of the running guest, resume in
 #					another VMM
 #
-# $GUEST_DIR/kallsyms has the symbols of the guest's kernel once its job says
-# something; what the job leaves in /results is in $GUEST_DIR after guest_wait.
-# Environment: GUEST_CPUS (1), GUEST_MEM in MiB (512), GUEST_APPEND (kernel
-# parameters), GUEST_CPU (-cpu of the VMM), GUEST_ADD (an initramfs image to add to
-# the guest's), GUEST_CONSOLE (a chardev of the VMM's, such as null, for a guest that
-# is meant to crash), GUEST_DIR (/run/guest).
+# $GUEST_DIR/kallsyms has the symbols of the guest's kernel, and $GUEST_DIR/modules
+# /proc/modules of a modular kernel, as soon as the job says something.
+# Environment: GUEST_KERNEL (the lab's), GUEST_CPUS (1), GUEST_MEM in MiB (512),
+# GUEST_APPEND (kernel parameters), GUEST_CPU (-cpu of the VMM), GUEST_ADD (an initramfs
+# image to add to the guest's), GUEST_CONSOLE (a chardev of the VMM's, such as null, for
+# a guest meant to crash), GUEST_DIR (/run/guest), GUEST_RESULTS ($GUEST_DIR).
+#
+# At boot, perf of a guest without a PMU tries the last counter (check_hw_exists() in
+# arch/x86/events/core.c). KVM logs "Unhandled WRMSR(0xc0010007)" on the host: no fault.
 
 GUEST_DIR=${GUEST_DIR:-/run/guest}
+
+# The guest's job "remote" writes a mark before a command's status. The mark can follow
+# output without a final newline.
+guest_mark=$(printf '\001status ')
 
 guest_start()
 {
@@ -54,8 +62,8 @@ guest_start()
 
 guest_vmm_ended='{"error": "it has ended"}'
 
-# guest_vmm [ARG...]: run the VMM; unless the guest goes elsewhere, say that it has
-# ended to whoever still listens
+# guest_vmm [ARG...]: run the VMM in the background. At the end, tell the readers of stream and
+# QMP, unless the guest is on its way to another VMM
 guest_vmm()
 {
 	{
@@ -63,7 +71,7 @@ guest_vmm()
 			-display none -no-reboot -enable-kvm \
 			-cpu "${GUEST_CPU:-host,migratable=off}" \
 			-smp "${GUEST_CPUS:-1}" -m "${GUEST_MEM:-512}" \
-			-kernel /boot/bzImage -initrd "$initrd" \
+			-kernel "${GUEST_KERNEL:-/boot/bzImage}" -initrd "$initrd" \
 			-append "console=ttyS0 panic=-1 oops=panic no5lvl $GUEST_APPEND -- $guest_job" \
 			-chardev "${GUEST_CONSOLE:-pipe,path=/dev/virtio-ports/guest-console},id=console" \
 			-serial chardev:console \
@@ -77,6 +85,8 @@ guest_vmm()
 			-device virtserialport,chardev=files,name=files \
 			-chardev "file,id=kallsyms,path=$GUEST_DIR/kallsyms" \
 			-device virtserialport,chardev=kallsyms,name=kallsyms \
+			-chardev "file,id=modules,path=$GUEST_DIR/modules" \
+			-device virtserialport,chardev=modules,name=modules \
 			"$@"
 		echo "vmm ended with status $?"
 		[ -e "$GUEST_DIR/state" ] || echo "guest ended" > "$GUEST_DIR/stream.out"
@@ -95,7 +105,9 @@ guest_expect()
 	while read -r line <&8; do
 		[ "$line" = "$1" ] && return
 		echo "# guest: $line"
-		[ "$line" = "guest ended" ] && break
+		case $line in
+		*"guest ended")	break ;;
+		esac
 	done
 	echo "# the guest ended before it said: $1" >&2
 	cat "$GUEST_DIR/vmm.log" >&2
@@ -110,12 +122,16 @@ guest_run()
 
 guest_result()
 {
-	while read -r line <&8; do
+	while IFS= read -r line <&8; do
 		case $line in
-		"status "*)	return "${line#status }" ;;
-		"guest ended")	break ;;
+		*"$guest_mark"*)
+			printf %s "${line%"$guest_mark"*}"
+			return "${line##*"$guest_mark"}" ;;
+		*"guest ended")
+			printf %s "${line%guest ended}"
+			break ;;
 		esac
-		echo "$line"
+		printf '%s\n' "$line"
 	done
 	echo "# the guest ended while it ran: $1" >&2
 	return 1
@@ -132,7 +148,7 @@ guest_qmp()
 	done
 }
 
-# guest_status STATUS: wait until the VMM says that this is the guest's
+# guest_status STATUS: wait until the VMM reports STATUS
 guest_status()
 {
 	while reply=$(guest_qmp query-status); do
@@ -153,7 +169,7 @@ guest_continue()
 	guest_qmp cont > /dev/null
 }
 
-# Its firmware may do it once more.
+# The guest's firmware may reset a second time.
 guest_reset()
 {
 	guest_qmp set-action '"reboot": "reset"' > /dev/null &&
@@ -193,7 +209,7 @@ guest_migrate()
 guest_wait()
 {
 	wait "$guest_pid"
-	tar -C "$GUEST_DIR" -xf "$GUEST_DIR/files.tar"
+	tar -C "${GUEST_RESULTS:-$GUEST_DIR}" -xf "$GUEST_DIR/files.tar"
 	verdict=$(tail -n 1 "$GUEST_DIR/verdict")
 	[ "$verdict" = pass ] && return
 	echo "# guest: $verdict" >&2
