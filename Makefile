@@ -13,6 +13,10 @@ endif
 # Variables of our command line are for the scripts, not for the makes below.
 MAKEOVERRIDES :=
 export LINUX QEMU CONFIG DEPS BUILD OUT ONLY LIST TIMEOUT DRYRUN V CPUS MEM PMU ICOUNT APPEND
+export GUEST HOST FILES GUEST_KERNEL GUEST_MODULES GUEST_CPUS GUEST_MEM GUEST_CPU GUEST_APPEND
+# In shell commands a $ is the shell's, not make's.
+override GUEST := $(value GUEST)
+override HOST := $(value HOST)
 
 lab := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))lab
 
@@ -28,7 +32,21 @@ help:		## list the targets
 #: BUILD=DIR OUT=DIR  where to build (build) and to leave results (out)
 #: V=1                show the output of the builds
 #: ONLY=NAME LIST=1   of test and soak: run one test or suite; list them
-#: DRYRUN=1           of demo and shell: print the emulator's command line, build and boot nothing
+#: DRYRUN=1           of demo, run and shell: print the emulator's command line, build and boot nothing
+#:
+#: of run:
+#: GUEST=COMMAND      a shell command for the guest
+#: HOST=COMMAND       one for the host VM, at the same time; or it calls run-guest to start GUEST
+#:
+#: of run and shell:
+#: FILES="PATH..."    files, and directories of files, to put into /work of both
+#:
+#: of the guest, in run, shell and demo:
+#: GUEST_KERNEL=FILE  its kernel, such as a distribution's vmlinuz (default: the lab's)
+#: GUEST_MODULES=DIR  the lib/modules/VERSION of that kernel
+#: GUEST_CPUS=N GUEST_MEM=MIB  its CPUs (1) and its memory (512; 1024 with GUEST_KERNEL)
+#: GUEST_CPU=MODEL    its -cpu for QEMU (host,migratable=off,pmu=off)
+#: GUEST_APPEND=PARAMETERS  parameters for its kernel
 #:
 #: of the host VM, where it boots:
 #: TIMEOUT=SECONDS    wall time until its end
@@ -39,6 +57,9 @@ help:		## list the targets
 
 demo:		## profile a guest from its host, and show the profile
 	+@$(lab)/run/demo.sh
+
+run:		## run your own program in a guest, or perf on its host (GUEST= HOST= FILES=)
+	+@$(lab)/run/run.sh
 
 test:		## run the tests of CI
 	+@$(lab)/test/test.sh test
@@ -85,5 +106,5 @@ deps:		## install the packages that the build needs
 .DEFAULT:
 	@echo 'make: there is no target "$@": "make help" lists the targets' >&2; exit 2
 
-.PHONY: help demo test soak bench tree kernel perf emulator lab series check deb shell clean deps
+.PHONY: help demo run test soak bench tree kernel perf emulator lab series check deb shell clean deps
 .NOTPARALLEL:

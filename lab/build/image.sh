@@ -38,7 +38,7 @@ common()
 	cp lab/vm/init "$root/init"
 	cp -r "lab/vm/$2" "$root/lab/jobs"
 	cp lab/vm/common/* "$root/lab/jobs/"
-	cp lab/vm/guest.sh "$root/lab/"
+	cp lab/vm/guest.sh lab/vm/command.sh "$root/lab/"
 	mkdir -p "$root/usr/bin"
 	find "$BUILD/workloads" -type f -exec cp -t "$root/usr/bin" {} +
 	# so that the VMM and perf run under a user name
