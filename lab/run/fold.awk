@@ -1,41 +1,107 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Fold the samples of "perf script -F misc,comm,ip,sym" with call chains into one
-# line per stack with its count, from the outermost frame to the innermost, as
-# flame graphs are drawn from. The first frame says whose stack it is; the guest's
-# frames are marked so that flamegraph.pl --color=java gives them colours apart
-# from the host's, which are red: green to its user space for the slash, yellow to
-# its kernel for the colons.
+# Fold the samples of "perf script -F misc,comm,ip,sym,dso" into a line per stack with
+# a count, from the outermost frame to the innermost, for flamegraph.pl.
 #
-# The mode of a sample is printed by the bits it shares with others: G is the
-# guest's kernel, KGg its user space.
+#   awk -f fold.awk SAMPLES [SAMPLES...]
+#
+# Each file has the same samples, in the same order, with the names of another guest
+# program, because --guestbinary takes a single program. A frame gets the name from the
+# first file with a name. The names cannot clash: the lab's programs are linked to
+# different addresses.
+#
+# A stack starts with the machine, then the program. The other frames end in a mark:
+# "::" in the guest's kernel, "/" in the guest's user space, nothing on the host.
+# flamegraph.pl --color=java takes the colours from the marks.
+#
+# In the mode of a sample, G is the guest's kernel, KGg the guest's user space.
+
+# frame LINE: split LINE into address, symbol and dso, each without blanks around it
+function frame(line) {
+	dso = line
+	sub(/.* \(/, "", dso)
+	sub(/\)$/, "", dso)
+	sub(/ \([^(]*\)$/, "", line)
+	sub(/^[ \t]+/, "", line)
+	address = line
+	sub(/ .*/, "", address)
+	symbol = substr(line, length(address) + 2)
+}
+
+function basename(path) {
+	sub(/.*\//, "", path)
+	return path
+}
+
+# user ADDRESS: is ADDRESS in user space, the lower half?
+function user(address) {
+	return length(address) < 16
+}
+
+# start of a sample
+function start(line,  n, words) {
+	n = split(line, words, " ")
+	guest = words[n] ~ /G/
+	# the command may have spaces in it
+	sub(/ +[^ ]+ *$/, "", line)
+	comm = line
+	stack = program = ""
+}
+
+function add() {
+	if (guest && user(address)) {
+		if (dso !~ /unknown/)
+			program = basename(dso)
+		name = symbol ~ /unknown/ ? "0x" address : symbol
+		mark = "/"
+	} else if (guest) {
+		name = symbol ~ /unknown/ ? "0x" address : symbol
+		mark = "::"
+	} else if (user(address)) {
+		# this machine does not have the symbols of the other's programs
+		name = basename(dso)
+		mark = ""
+		if (index(stack, ";" name ";") == 1)
+			return
+	} else {
+		name = symbol
+		mark = ""
+	}
+	gsub(/;/, ",", name)
+	stack = ";" name mark stack
+	outermost_user = user(address)
+}
+
+function end() {
+	if (stack == "")
+		return
+	if (!guest)
+		stack = "host;" comm stack
+	else if (program != "")
+		stack = "guest;" program stack
+	else
+		stack = "guest;" (outermost_user ? "another program" : "kernel") stack
+	stacks[stack]++
+	stack = ""
+}
 
 BEGIN {
-	RS = ""
-	FS = "\n"
-}
-
-{
-	# the command may have spaces in it
-	n = split($1, header, " ")
-	mode = header[n]
-	if (mode == "G") {
-		mark = " [guest::kernel]"
-	} else if (mode == "KGg") {
-		mark = " [guest/user]"
-	} else {
-		mark = " [host]"
+	files = ARGC - 1
+	while ((getline line < ARGV[1]) > 0) {
+		for (i = 2; i <= files; i++)
+			getline other[i] < ARGV[i]
+		if (line == "") {
+			end()
+		} else if (line !~ /^\t/) {
+			start(line)
+		} else {
+			frame(line)
+			for (i = 2; i <= files && symbol ~ /unknown/; i++)
+				frame(other[i])
+			add()
+		}
 	}
-	stack = substr(mark, 2)
-	for (i = NF; i > 1; i--) {
-		split($i, frame, " ")
-		name = frame[2] == "[unknown]" ? "0x" frame[1] : frame[2]
-		stack = stack ";" name mark
-	}
-	stacks[stack]++
-}
-
-END {
+	end()
 	for (stack in stacks)
 		print stack, stacks[stack] | "sort"
 }
