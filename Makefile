@@ -12,7 +12,7 @@ endif
 
 # Variables of our command line are for the scripts, not for the makes below.
 MAKEOVERRIDES :=
-export LINUX QEMU CONFIG DEPS BUILD OUT ONLY LIST TIMEOUT DRYRUN V CPUS MEM PMU ICOUNT APPEND
+export LINUX QEMU CONFIG SIGNOFF DEPS BUILD OUT ONLY LIST TIMEOUT DRYRUN V CPUS MEM PMU ICOUNT APPEND
 export GUEST HOST FILES GUEST_KERNEL GUEST_MODULES GUEST_CPUS GUEST_MEM GUEST_CPU GUEST_APPEND
 # In shell commands a $ is the shell's, not make's.
 override GUEST := $(value GUEST)
@@ -28,6 +28,7 @@ help:		## list the targets
 #: LINUX=DIR|TARBALL  a Linux 6.12.y to build on (default: Debian's linux-source-6.12)
 #: QEMU=DIR|TARBALL|PROGRAM  the emulator (default: Debian's source of QEMU)
 #: CONFIG=FILE        the configuration for kernel and deb, or localmodconfig (default: the lab's)
+#: SIGNOFF=1          of series: sign the patches off
 #: DEPS=no            install no packages
 #: BUILD=DIR OUT=DIR  where to build (build) and to leave results (out)
 #: V=1                show the output of the builds

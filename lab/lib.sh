@@ -97,7 +97,7 @@ build()
 submake()
 {
 	# shellcheck disable=SC2046
-	env -u LINUX -u QEMU -u CONFIG -u DEPS -u BUILD -u OUT -u ONLY -u LIST -u V \
+	env -u LINUX -u QEMU -u CONFIG -u SIGNOFF -u DEPS -u BUILD -u OUT -u ONLY -u LIST -u V \
 		-u TIMEOUT -u DRYRUN -u CPUS -u MEM -u PMU -u ICOUNT -u APPEND \
 		-u GUEST -u HOST -u FILES -u GUEST_KERNEL -u GUEST_MODULES \
 		-u GUEST_CPUS -u GUEST_MEM -u GUEST_CPU -u GUEST_APPEND \
