@@ -7,13 +7,16 @@
 # Environment: CONFIG, what to build: nothing for the lab's own configuration,
 # a configuration file such as /boot/config-VERSION, or localmodconfig; LAB_KERNEL,
 # an addition to the lab's own, such as debug, which is lab/build/config/debug.config.
+# With CONFIG, LAB_KERNEL is only the name of the build directory.
 
 . "$(dirname "$0")/../lib.sh"
+. lab/build/config.sh
 
 tree=$BUILD/linux
 targets=("$@")
 if [ -n "${CONFIG:-}" ]; then
-	dir=$(kernel_dir custom)
+	check_config
+	dir=$(kernel_dir "${LAB_KERNEL:-custom}")
 	[ ${#targets[@]} -gt 0 ] || targets=(all)
 else
 	dir=$(kernel_dir "${LAB_KERNEL:-}")
@@ -50,33 +53,23 @@ merge()
 	(cd "$tree" && scripts/kconfig/merge_config.sh -O "$out" "$@")
 }
 
-# configure_from BASE: the user's configuration with the options of the series
-configure_from()
-{
-	if [ "$1" = localmodconfig ]; then
-		yes '' | kmake localmodconfig
-	else
-		cp "$1" "$dir/.config"
-	fi
-	# a distribution's keys are not here to sign with
-	"$tree/scripts/config" --file "$dir/.config" \
-		--set-str SYSTEM_TRUSTED_KEYS '' --set-str SYSTEM_REVOCATION_KEYS ''
-	cp "$dir/.config" "$dir/base.config"
-	merge "$out/base.config" "$PWD/lab/build/config/guestperf.config"
-}
-
 fragments=(lab/build/config/guestperf.config)
 if [ -z "${CONFIG:-}" ]; then
 	fragments+=(lab/build/config/lab.config)
 	[ -z "${LAB_KERNEL:-}" ] || fragments+=("lab/build/config/$LAB_KERNEL.config")
-elif [ "$CONFIG" != localmodconfig ] && [ ! -r "$CONFIG" ]; then
-	die "CONFIG=$CONFIG is not there: name a kernel configuration file, or localmodconfig"
 fi
 
-# merge again when the fragments, or what CONFIG= says, have changed
+# the inputs of the configuration
+configured_from()
+{
+	echo "${CONFIG:-lab}"
+	cat "${fragments[@]}"
+	[ -z "${CONFIG:-}" ] || config_inputs
+}
+
+# merge again when the inputs have changed
 id=$dir/configured-from
-if [ ! -e "$dir/.config" ] ||
-   ! { echo "${CONFIG:-lab}"; cat "${fragments[@]}"; } | cmp -s - "$id"; then
+if [ ! -e "$dir/.config" ] || ! configured_from | cmp -s - "$id"; then
 	say CONFIG "${CONFIG:-lab}"
 	rm -f "$id"
 	if [ -n "${CONFIG:-}" ]; then
@@ -85,7 +78,7 @@ if [ ! -e "$dir/.config" ] ||
 		logged "$dir/config.log" "configuring the lab kernel" \
 			merge -n "${fragments[@]/#/$PWD/}"
 	fi
-	{ echo "${CONFIG:-lab}"; cat "${fragments[@]}"; } > "$id"
+	configured_from > "$id"
 fi
 
 # the lab's kernels are not built again from the same inputs
@@ -101,6 +94,10 @@ fi
 for fragment in "${fragments[@]}"; do
 	survived "$fragment"
 done
+if [ -n "${CONFIG:-}" ]; then
+	say_lost
+	need_space "$(build_gib)" "$dir"
+fi
 say KERNEL "$dir: ${targets[*]}"
 logged "$dir/build.log" "building the kernel" kmake "${targets[@]}"
 for fragment in "${fragments[@]}"; do
