@@ -5,15 +5,19 @@
 #  - every overlay file is named by exactly one patch, and no patch adds files;
 #  - the mails of "make series" apply with git am;
 #  - checkpatch --strict has no remark but those of lab/test/checkpatch-exceptions;
-#  - each step builds: KVM, the other objects of the kernel that the series changes,
-#    and perf or the self-tests if the step touches them;
+#  - each step builds: the kernel's objects that the series changes, and perf or the
+#    self-tests if the step touches them;
 #  - sparse has no warning more than without the series.
+#
+#	lab/test/check.sh [whole]	whole: each step builds the whole directories of
+#					these objects, too
 #
 # shellcheck disable=SC2317 # functions are called by name
 
 . "$(dirname "$0")/../lib.sh"
 . lab/test/ktap.sh
 
+scope=${1:-}
 mapfile -t patches < <(find patches/linux -name '*.patch' | sort)
 
 # files PATCH...: all files of the patches, overlay files included
@@ -96,6 +100,16 @@ objects_of_step()
 	done
 }
 
+# goals_of_step: what to build of the kernel
+goals_of_step()
+{
+	if [ "$scope" = whole ]; then
+		kernel_objects | grep -v '/\.\./' | sed 's,/[^/]*$,/,' | sort -u
+	else
+		objects_of_step
+	fi
+}
+
 # configure the step: the lab's options and ours, as far as they are there yet
 configure()
 {
@@ -110,9 +124,10 @@ step_builds()
 
 	step "$1"
 	logged "$work/config.log" "configuring step $1" configure
-	mapfile -t objects < <(objects_of_step | grep -v '^arch/x86/kvm/')
-	logged "$work/step-$1.log" "building step $1 (${patches[$1 - 1]})" \
-		kmake "${objects[@]}" arch/x86/kvm/
+	mapfile -t goals < <(goals_of_step)
+	if [ ${#goals[@]} -gt 0 ]; then
+		logged "$work/step-$1.log" "building step $1 (${patches[$1 - 1]})" kmake "${goals[@]}"
+	fi
 	touched=$(files "${patches[$1 - 1]}")
 	if grep -qE '^tools/(perf|lib)/.*(\.[ch]|Build|Makefile.*)$' <<< "$touched"; then
 		BUILD=$work logged "$work/step-$1-perf.log" "building perf at step $1" lab/build/perf.sh

@@ -32,6 +32,7 @@ run()
 
 	case $suite in
 	check)		tied lab/test/check.sh ;;
+	check_whole)	tied lab/test/check.sh whole ;;
 	tree | lab | deb | series | lists | fuzz)
 			tied "lab/test/scripts/$suite.sh" ;;
 	fuzz_long)	tied lab/test/scripts/fuzz.sh 20 5000 ;;

@@ -19,9 +19,9 @@
 declare -A lists=(
 	[test]="check debug_subset pv_pmu_guest perf_kvm pv_pmu perf_kvm_nmi kvm lab fuzz lab_pmu
 		emulator deb series tree lists"
-	[soak]="debug fuzz_debug fuzz_long"
+	[soak]="check_whole debug fuzz_debug fuzz_long"
 )
-declare -A needs=([check]=tree [tree]=deps [series]=tree [emulator]=emulator)
+declare -A needs=([check]=tree [check_whole]=tree [tree]=deps [series]=tree [emulator]=emulator)
 
 list=${1:-test}
 [ -n "${lists[$list]:-}" ] || die "there is no list of suites called $list: ${!lists[*]}"
