@@ -183,7 +183,7 @@ abc" ] || return
 	[ "$(ls "$results/host")" = perf.data.guest ] &&
 	"$BUILD/perf/perf" kvm --guest --guestkallsyms="$results/guest.kallsyms" \
 		--guestbinary="$BUILD/workloads/callgraph" report --stdio --sort sym \
-		-i "$results/host/perf.data.guest" 2> /dev/null | grep '\[u\] qux'
+		-i "$results/host/perf.data.guest" 2> /dev/null | grep '\[u\] qux' | sed 's/^/# /'
 }
 
 # An endless command of the host ends with the guest's command.
