@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The front door: "make help" lists the targets. Each target is a script of lab/, which
-# checks its arguments, then builds its inputs (lab/build/build.mk), then acts.
+# The front door: "make help" lists the targets. Each target is a script of lab/: the
+# script checks its arguments, builds its inputs (lab/build/build.mk), then acts.
 
 ifneq ($(words $(CURDIR)),1)
 $(error the path "$(CURDIR)" has a space, which the build of the kernel cannot take: move the repository)

@@ -77,6 +77,11 @@ checkpatch_is_content()
 	done
 }
 
+listing()
+{
+	ls -lR --time-style=full-iso "$1" 2> /dev/null || :
+}
+
 kmake()
 {
 	submake -C "$tree" O="$kernel" "$@"
@@ -188,7 +193,8 @@ tree=$work/linux
 kernel=$tree/build-check
 top=$PWD
 lock "$work"
-plan $((5 + ${#patches[@]}))
+plan $((6 + ${#patches[@]}))
+users_mails=$(listing "$OUT/series")
 
 check "each overlay file is named by one patch" overlay_is_named_once
 check "the mails apply with git am" mails_apply
@@ -206,4 +212,5 @@ for ((i = 1; i <= ${#patches[@]}; i++)); do
 	check "step $i builds: ${patches[i - 1]##*/}" step_builds "$i"
 done
 check "sparse has no new warning" sparse_has_no_new_warning
+check "the user's mails are as before" [ "$(listing "$OUT/series")" = "$users_mails" ]
 finish

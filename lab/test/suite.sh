@@ -20,7 +20,7 @@ debug_image()
 	} 2>&1 | sed 's/^/# /'
 }
 
-# tied COMMAND...: the command ends with this script
+# tied COMMAND...: the command ends when the script ends
 tied()
 {
 	setpriv --pdeathsig KILL "$@"

@@ -140,14 +140,14 @@ static void no_icount(void)
 {
 	u64 n;
 
-	/* instructions are counted one by one */
+	/* instructions are counted singly */
 	CHECK_EQ(MEASURE(INSNS | ALL, NOPS(100)), 100 + MEASURE_INSNS);
 	CHECK_EQ(MEASURE(CONDITIONAL | ALL, LOOP_100, "ebx"), 100);
 	n = MEASURE(INSNS | ALL, LOOP_100, "ebx");
 	CHECK_EQ(n, 201 + MEASURE_INSNS);
 	CHECK_EQ(MEASURE(INSNS | ALL, REP_SETUP "movl $1000, %%ecx\n\trep movsb",
 			 "rsi", "rdi"), 4 + MEASURE_INSNS);
-	/* an overflow is noticed at the end of its block */
+	/* an overflow is noticed at the end of the block */
 	prepare_pmi(APIC_DM_NMI);
 	wrmsr(GLOBAL_CTL, 1);
 	start(0, INSNS | OS | INT, WRAP - 1000);

@@ -46,7 +46,7 @@ emulator()
 	local name=$1 output=$2
 
 	shift 2
-	# freed memory is overwritten, so that a use of it shows
+	# overwrite freed memory, so that a later use shows
 	GLIBC_TUNABLES=glibc.malloc.tcache_count=0 MALLOC_PERTURB_=65 \
 		setpriv --pdeathsig KILL timeout -k 5 $WALL_LIMIT "$qemu" \
 		-nodefaults -no-user-config -display none -M pc -accel tcg -m 64 \
@@ -55,7 +55,7 @@ emulator()
 		"$@" 2>>"$out/$name.log"
 }
 
-# save the machine once it says so, and go on with another one
+# save the machine when its test is ready, and continue in another machine
 run_migrated()
 {
 	local name=$1 line status=0
@@ -73,8 +73,8 @@ run_migrated()
 	printf 'migrate "exec:cat > %s"\nquit\n' "$state" >&6
 	exec 6>&-
 	wait "$SOURCE_PID"
-	# The second machine finds input at its serial port: enough of it, since
-	# what arrives before the state is loaded is lost.
+	# The second machine finds input at its serial port: 64 bytes, because the bytes
+	# before the end of the load are lost.
 	printf '%064d' 0 >&7
 	emulator "$name" "$out/$name.out" "$@" -incoming "exec:cat $state" \
 		-chardev "pipe,id=com1,path=$fifo" -serial chardev:com1 || status=$?
