@@ -30,6 +30,8 @@ package_kernel()
 
 	above=$(dirname "$kernel")
 	rm -f "$above"/linux-*.deb "$above"/linux-upstream_*
+	# the count of builds is in the image: the lab's stays the image of the tests
+	[ -n "${CONFIG:-}" ] || rm -f "$kernel/.version"
 	TAR_OPTIONS=--dereference lab/build/kernel.sh bindeb-pkg
 	rm -f "$above"/linux-upstream_*
 	mv "$above"/linux-*.deb "$new/"
