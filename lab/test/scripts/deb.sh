@@ -45,12 +45,19 @@ holds()
 	check "$1 has /$2" has "$@"
 }
 
+# Package the lab's kernel, and keep the image of the time before.
+package_lab()
+{
+	CONFIG='' LAB_KERNEL='' lab/build/kernel.sh || return
+	cp "$(kernel_dir lab)/arch/x86/boot/bzImage" "$work/tested"
+	CONFIG='' LAB_KERNEL='' lab/ship/deb.sh
+}
+
 # the image in the package is the image that the tests have booted
 tested_image()
 {
 	dpkg-deb --fsys-tarfile "$OUT/deb/linux-image-${release}"_*.deb |
-		tar -xO "./boot/vmlinuz-$release" |
-		cmp - "$(kernel_dir lab)/arch/x86/boot/bzImage"
+		tar -xO "./boot/vmlinuz-$release" | cmp - "$work/tested"
 }
 
 # config NAME [LINE...]: a complete configuration, in the file NAME: lab/test/deb.config
@@ -149,7 +156,7 @@ echo "TAP version 13"
 echo "1..16"
 top=$PWD
 
-check "packages the lab's kernel" env CONFIG= LAB_KERNEL= lab/ship/deb.sh
+check "packages the lab's kernel" package_lab
 release=$(cat "$(kernel_dir lab)/include/config/kernel.release")
 holds "linux-image-$release" "boot/vmlinuz-$release"
 holds "linux-image-$release" "boot/System.map-$release"
