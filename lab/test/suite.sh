@@ -35,6 +35,7 @@ run()
 	check_whole)	tied lab/test/check.sh whole ;;
 	tree | lab | deb | series | lists | fuzz)
 			tied "lab/test/scripts/$suite.sh" ;;
+	deb_modules)	tied lab/test/scripts/deb.sh modules ;;
 	fuzz_long)	tied lab/test/scripts/fuzz.sh 20 5000 ;;
 	fuzz_debug)	debug_image && LAB_KERNEL=debug tied lab/test/scripts/fuzz.sh ;;
 	emulator)	tied lab/test/emulator/run.sh ;;
