@@ -12,29 +12,13 @@
 # shellcheck disable=SC2317 # functions are called by name
 
 . "$(dirname "$0")/../../lib.sh"
+. lab/test/ktap.sh
 
 # the user's own packages, in out/deb, stay
 export OUT=$OUT/test-deb
 tree=$BUILD/linux
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-nr=0 failed=0
-
-# check TITLE COMMAND...: the command succeeds
-check()
-{
-	local title=$1
-
-	shift
-	nr=$((nr + 1))
-	if "$@" > "$work/log" 2>&1; then
-		echo "ok $nr deb: $title"
-	else
-		sed 's/^/# /' "$work/log"
-		echo "not ok $nr deb: $title"
-		failed=1
-	fi
-}
+trap 'rm -rf "$work" "$ktap_log"' EXIT
 
 # has PACKAGE PATH: a package of this name holds the file, not empty
 has()
@@ -45,7 +29,7 @@ has()
 
 holds()
 {
-	check "$1 has /$2" has "$@"
+	check "deb: $1 has /$2" has "$@"
 }
 
 # Package the lab's kernel, and keep the image of the time before.
@@ -155,40 +139,43 @@ small_disk()
 	BASH_ENV=$work/bash_env make_deb "$1"
 }
 
-echo "TAP version 13"
-[ "${1:-}" = modules ] && echo "1..16" || echo "1..11"
+if [ "${1:-}" = modules ]; then
+	plan 16
+else
+	plan 11
+fi
 top=$PWD
 
-check "packages the lab's kernel" package_lab
+check "deb: packages the lab's kernel" package_lab
 release=$(cat "$(kernel_dir lab)/include/config/kernel.release")
 holds "linux-image-$release" "boot/vmlinuz-$release"
 holds "linux-image-$release" "boot/System.map-$release"
 holds "linux-image-$release" "boot/config-$release"
 holds linux-libc-dev "usr/include/linux/perf_event.h"
 holds guestperf-perf "opt/guestperf/bin/perf"
-check "the packaged image is the one that was tested" tested_image
+check "deb: the packaged image is the one that was tested" tested_image
 
 config good CONFIG_NO_SUCH_OPTION=y CONFIG_DEBUG_INFO_BTF=y
 config no-kvm '# CONFIG_KVM is not set'
 echo CONFIG_ARM64=y > "$work/other"
 if [ "${1:-}" = modules ]; then
-	check "packages a kernel with modules" make_deb "$work/good"
-	cp "$work/log" "$work/said"
-	check "names the options that are lost" says_lost
+	check "deb: packages a kernel with modules" make_deb "$work/good"
+	cp "$ktap_log" "$work/said"
+	check "deb: names the options that are lost" says_lost
 	release=$(cat "$(kernel_dir test-deb)/include/config/kernel.release")
 	holds "linux-image-$release" "lib/modules/$release/kernel/arch/x86/kvm/kvm.ko.zst"
 	dpkg-deb -x "$OUT/deb/linux-headers-${release}"_*.deb "$work/headers"
 	headers=$work/headers/usr/src/linux-headers-$release
-	check "the headers are files, and lead nowhere else" no_links
-	check "an external module builds with the headers alone" external_module
+	check "deb: the headers are files, and lead nowhere else" no_links
+	check "deb: an external module builds with the headers alone" external_module
 fi
 
-check "CONFIG= that is not there is refused, and the packages stay" \
+check "deb: CONFIG= that is not there is refused, and the packages stay" \
 	keeps_old 'CONFIG=/nonexistent is not there' make_deb /nonexistent
-check "CONFIG= of another architecture is refused, and the packages stay" \
+check "deb: CONFIG= of another architecture is refused, and the packages stay" \
 	keeps_old 'not the configuration of a 64-bit x86 kernel' make_deb "$work/other"
-check "CONFIG= without KVM is refused, and the packages stay" \
+check "deb: CONFIG= without KVM is refused, and the packages stay" \
 	keeps_old 'asks for .*CONFIG_KVM_PV_PMU=y' make_deb "$work/no-kvm"
-check "a disk that is too small is refused, and the packages stay" \
+check "deb: a disk that is too small is refused, and the packages stay" \
 	keeps_old '100 MiB free and this needs' small_disk "$work/good"
-exit $failed
+finish

@@ -12,10 +12,10 @@
 # shellcheck disable=SC2317 # functions are called by name
 
 . "$(dirname "$0")/../../lib.sh"
+. lab/test/ktap.sh
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-nr=0 failed=0
+trap 'rm -rf "$work" "$ktap_log"' EXIT
 orig=$BUILD/linux/.guestperf/orig
 
 # an identity of the test's own, and no git configuration of the user's
@@ -24,22 +24,6 @@ export GIT_AUTHOR_NAME='A. Tester' GIT_AUTHOR_EMAIL=tester@example.org
 export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
 unset SIGNOFF EMAIL
 signed="Signed-off-by: $GIT_AUTHOR_NAME <$GIT_AUTHOR_EMAIL>"
-
-# check TITLE COMMAND...: the command succeeds
-check()
-{
-	local title=$1
-
-	shift
-	nr=$((nr + 1))
-	if "$@" > "$work/log" 2>&1; then
-		echo "ok $nr series: $title"
-	else
-		sed 's/^/# /' "$work/log"
-		echo "not ok $nr series: $title"
-		failed=1
-	fi
-}
 
 # refuses PATTERN COMMAND...: the command fails with one line that matches
 refuses()
@@ -131,7 +115,10 @@ signed_off()
 {
 	local found
 
-	found=$(mails "$1" | xargs grep -lxF "$signed" | wc -l)
+	# shellcheck disable=SC2016
+	found=$(mails "$1" | xargs awk -v line="$signed" '
+		$0 == line { n++; nextfile }
+		END { print n + 0 }')
 	echo "$found are signed off"
 	[ "$found" = "$2" ]
 }
@@ -169,24 +156,23 @@ late_failure()
 
 plain_git() { git -C "$work/linux" "$@"; }
 
-echo "TAP version 13"
-echo "1..19"
+plan 19
 git init -q "$work/empty"
 
-check "writes the mails" series "$work/plain"
-check "has a mail for each patch, for MAINTAINERS, and a cover letter" complete
-check "git am applies them to the pristine files" apply
-check "and that makes the tree that the lab builds" same_as_tree
-check "the last mail is an entry for MAINTAINERS, in its place" maintainers
-check "has one line about the base" has_base "$work/plain" \
+check "series: writes the mails" series "$work/plain"
+check "series: has a mail for each patch, for MAINTAINERS, and a cover letter" complete
+check "series: git am applies them to the pristine files" apply
+check "series: and that makes the tree that the lab builds" same_as_tree
+check "series: the last mail is an entry for MAINTAINERS, in its place" maintainers
+check "series: has one line about the base" has_base "$work/plain" \
 	"^base(-commit: [0-9a-f]{40}$|: Linux $(linux_version "$BUILD/linux")( |$))"
-check "is not signed off" signed_off "$work/plain" 0
-check "SIGNOFF=1 writes the mails" series "$work/signed" SIGNOFF=1
-check "SIGNOFF=1 signs off each patch" all_signed_off "$work/signed"
-check "SIGNOFF=yes is refused" refuses 'SIGNOFF=yes is neither 1 nor 0' series "$work/x" SIGNOFF=yes
-check "without an identity it refuses and leaves the old mails" \
+check "series: is not signed off" signed_off "$work/plain" 0
+check "series: SIGNOFF=1 writes the mails" series "$work/signed" SIGNOFF=1
+check "series: SIGNOFF=1 signs off each patch" all_signed_off "$work/signed"
+check "series: SIGNOFF=yes is refused" refuses 'SIGNOFF=yes is neither 1 nor 0' series "$work/x" SIGNOFF=yes
+check "series: without an identity it refuses and leaves the old mails" \
 	keeps_old 'git config user.name' no_identity "$work/old"
-check "a failure of git leaves the old mails" \
+check "series: a failure of git leaves the old mails" \
 	keeps_old 'no format-patch' late_failure "$work/old"
 
 # a copy of the repository, and a Linux of few files
@@ -197,19 +183,19 @@ for dir in $OVERLAY_DIRS; do
 done
 cp -r "$orig" "$work/linux"
 printf 'VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 99\n' > "$work/linux/Makefile"
-check "writes the mails for a Linux that is no git tree" copy_series "$work/copy"
-check "and names only the version" has_base "$work/copy" '^base: Linux 6\.12\.99$'
+check "series: writes the mails for a Linux that is no git tree" copy_series "$work/copy"
+check "series: and names only the version" has_base "$work/copy" '^base: Linux 6\.12\.99$'
 plain_git init -q
 plain_git add -A
 plain_git commit -q -m Linux
-check "writes the mails for a git tree, with its commit" copy_series "$work/copy"
-check "base-commit: is the head of the git tree" \
+check "series: writes the mails for a git tree, with its commit" copy_series "$work/copy"
+check "series: base-commit: is the head of the git tree" \
 	has_base "$work/copy" "^base-commit: $(plain_git rev-parse HEAD)\$"
 echo >> "$work/linux/Makefile"
-check "writes the mails for a git tree with local changes" copy_series "$work/copy"
-check "and these are named, and not the commit alone" \
+check "series: writes the mails for a git tree with local changes" copy_series "$work/copy"
+check "series: and these are named, and not the commit alone" \
 	has_base "$work/copy" '^base: Linux 6\.12\.99 .*local changes'
 sed -i '/^F:.*kvm_pv_pmu.\[ch\]/d' "$work/repo/MAINTAINERS"
-check "a new file that MAINTAINERS does not name is refused" \
+check "series: a new file that MAINTAINERS does not name is refused" \
 	refuses 'MAINTAINERS has no F: line for arch/x86/kernel/kvm_pv_pmu.c' copy_series "$work/copy"
-exit $failed
+finish
