@@ -18,8 +18,9 @@
 # Environment: TIMEOUT, seconds of wall time for the boot (600); CPUS (1);
 # MEM in MiB (3072); APPEND, kernel parameters; PMU, the PMU of the CPU (full;
 # pmu=off for none); ICOUNT=off, CPUs run at the same time, runs differ and counts are
-# not exact; LAB_KERNEL, the kernel of host and guest (debug, or else the plain kernel); HOST_ADD, an initramfs
-# image to append to the host's; DRYRUN=1, print the QEMU command and stop.
+# not exact; LAB_KERNEL, the kernel of host and guest (debug, or else the plain kernel);
+# HOST_ADD, an initramfs image to append to the host's; DRYRUN=1, print the QEMU command
+# and stop.
 
 . "$(dirname "$0")/../lib.sh"
 
