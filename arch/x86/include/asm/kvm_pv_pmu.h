@@ -14,10 +14,14 @@
 KVM_PV_PMU_ASSERT_OFFSET(header, version, 0);
 KVM_PV_PMU_ASSERT_OFFSET(header, nr_slots, 4);
 KVM_PV_PMU_ASSERT_OFFSET(header, features, 8);
-KVM_PV_PMU_ASSERT_OFFSET(header, cookie, 16);
-KVM_PV_PMU_ASSERT_OFFSET(header, cookie_echo, 24);
-KVM_PV_PMU_ASSERT_OFFSET(header, overflow, 32);
-KVM_PV_PMU_ASSERT_OFFSET(header, reserved, 40);
+KVM_PV_PMU_ASSERT_OFFSET(header, cookie_echo, 16);
+KVM_PV_PMU_ASSERT_OFFSET(header, pmu, 24);
+KVM_PV_PMU_ASSERT_OFFSET(header, nr_counters, 32);
+KVM_PV_PMU_ASSERT_OFFSET(header, generation, 36);
+KVM_PV_PMU_ASSERT_OFFSET(header, overflow, 40);
+KVM_PV_PMU_ASSERT_OFFSET(header, reserved_host, 48);
+KVM_PV_PMU_ASSERT_OFFSET(header, cookie, 64);
+KVM_PV_PMU_ASSERT_OFFSET(header, reserved_guest, 72);
 static_assert(sizeof(struct kvm_pv_pmu_header) == 128);
 
 KVM_PV_PMU_ASSERT_OFFSET(request, type, 0);
@@ -27,7 +31,9 @@ KVM_PV_PMU_ASSERT_OFFSET(request, config1, 16);
 KVM_PV_PMU_ASSERT_OFFSET(request, sample_period, 24);
 KVM_PV_PMU_ASSERT_OFFSET(request, sample_freq, 24);
 KVM_PV_PMU_ASSERT_OFFSET(request, branch_sample_type, 32);
-KVM_PV_PMU_ASSERT_OFFSET(request, reserved, 40);
+KVM_PV_PMU_ASSERT_OFFSET(request, group, 40);
+KVM_PV_PMU_ASSERT_OFFSET(request, reserved32, 44);
+KVM_PV_PMU_ASSERT_OFFSET(request, reserved, 48);
 static_assert(sizeof(struct kvm_pv_pmu_request) == 64);
 
 KVM_PV_PMU_ASSERT_OFFSET(report, seq, 0);
@@ -36,7 +42,7 @@ KVM_PV_PMU_ASSERT_OFFSET(report, count, 8);
 KVM_PV_PMU_ASSERT_OFFSET(report, time_enabled, 16);
 KVM_PV_PMU_ASSERT_OFFSET(report, time_running, 24);
 KVM_PV_PMU_ASSERT_OFFSET(report, overflows, 32);
-KVM_PV_PMU_ASSERT_OFFSET(report, last_period, 40);
+KVM_PV_PMU_ASSERT_OFFSET(report, period_sum, 40);
 KVM_PV_PMU_ASSERT_OFFSET(report, rdpmc_offset, 48);
 KVM_PV_PMU_ASSERT_OFFSET(report, rdpmc_index, 56);
 KVM_PV_PMU_ASSERT_OFFSET(report, rdpmc_width, 58);

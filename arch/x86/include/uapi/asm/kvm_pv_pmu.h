@@ -2,9 +2,9 @@
 /*
  * The paravirtual PMU: what a vCPU of a KVM guest and its host share.
  *
- * Each vCPU names one page of its memory, the area, to MSR_KVM_PV_PMU. In a slot
- * of it the guest declares an event; the hypercall KVM_HC_PV_PMU makes the host
- * take note; the host reports the count in the same slot. See
+ * Each vCPU names one page of its memory, the area, to MSR_KVM_PV_PMU. The guest
+ * declares events in the slots of the area. The hypercall KVM_HC_PV_PMU makes the
+ * host act on the declarations. The host reports counts in the same slots. See
  * Documentation/virt/kvm/x86/pv-pmu.rst.
  */
 #ifndef _UAPI_ASM_X86_KVM_PV_PMU_H
@@ -19,8 +19,8 @@
 
 /*
  * KVM_HC_PV_PMU(op, mask): each bit of the mask is a slot. Returns 0, or
- * -KVM_EOPNOTSUPP for an op that is none of these, -KVM_EINVAL for a bit that is
- * no slot, -KVM_EFAULT if there is no area, or not any more.
+ * -KVM_EOPNOTSUPP for an unknown op, -KVM_EINVAL for a bit without a slot,
+ * -KVM_EFAULT if there is no area, or its memory is not there.
  */
 #define KVM_PV_PMU_OP_COMMIT		0	/* apply the requests, report all slots that run */
 #define KVM_PV_PMU_OP_SYNC		1	/* report the slots of the mask */
@@ -34,28 +34,50 @@
 #define KVM_PV_PMU_FEATURE_FREQ		_BITULL(2)	/* KVM_PV_PMU_FREQ */
 #define KVM_PV_PMU_FEATURE_RDPMC	_BITULL(3)	/* rdpmc_* of a report */
 #define KVM_PV_PMU_FEATURE_BRANCH_STACK	_BITULL(4)	/* branch_sample_type */
+#define KVM_PV_PMU_FEATURE_GROUP	_BITULL(5)	/* kvm_pv_pmu_request.group */
+#define KVM_PV_PMU_FEATURE_PINNED	_BITULL(6)	/* KVM_PV_PMU_PINNED */
+
+/* kvm_pv_pmu_header.pmu, bits 63:32: the vendor whose event numbers are valid */
+#define KVM_PV_PMU_VENDOR_INTEL		1
+#define KVM_PV_PMU_VENDOR_AMD		2	/* and Hygon */
 
 /**
  * struct kvm_pv_pmu_header - the first 128 bytes of an area
- * @version:	KVM_PV_PMU_VERSION; by the host, when the area is enabled
- * @nr_slots:	KVM_PV_PMU_NR_SLOTS; by the host, when the area is enabled
- * @features:	KVM_PV_PMU_FEATURE_*; by the host, when the area is enabled
- * @cookie:	by the guest, before it enables the area: any number but zero. The
- *		host looks at it before it writes, and writes no more once it is
- *		another one: the page serves something else.
+ * @version:	KVM_PV_PMU_VERSION
+ * @nr_slots:	KVM_PV_PMU_NR_SLOTS
+ * @features:	KVM_PV_PMU_FEATURE_*
  * @cookie_echo: the cookie that the host has seen
+ * @pmu:	the host's PMU: bits 63:32 are KVM_PV_PMU_VENDOR_*, bits 31:0 are
+ *		EAX of CPUID leaf 1 without the stepping (bits 3:0). A raw config
+ *		means the same event as long as @pmu is the same.
+ * @nr_counters: counters of the host's CPU: more events than this take turns
+ * @generation:	changes when a VMM has restored the area, maybe on another host:
+ *		@features, @pmu and @nr_counters may have changed
  * @overflow:	a bit for each slot that has overflowed; set by the host before it
  *		injects an NMI, cleared by the guest, both atomically
- * @reserved:	zero; by the host
+ * @reserved_host: zero, until a feature of the host says otherwise
+ * @cookie:	any number but zero, set before the area is enabled. The host compares
+ *		@cookie before each of its writes. If @cookie has changed, the page
+ *		serves another purpose, and the host disables the area.
+ * @reserved_guest: zero, until a feature that the guest uses gives them a meaning,
+ *		such as the address of a further buffer
+ *
+ * The host writes the first 64 bytes and nothing else of the header: all but
+ * @overflow when the area is enabled or restored. The guest writes the last 64
+ * bytes, and clears bits of @overflow.
  */
 struct kvm_pv_pmu_header {
 	__u32 version;
 	__u32 nr_slots;
 	__u64 features;
-	__u64 cookie;
 	__u64 cookie_echo;
+	__u64 pmu;
+	__u32 nr_counters;
+	__u32 generation;
 	__u64 overflow;
-	__u64 reserved[11];
+	__u64 reserved_host[2];
+	__u64 cookie;
+	__u64 reserved_guest[7];
 };
 
 /* kvm_pv_pmu_request.flags; other bits are zero */
@@ -63,12 +85,12 @@ struct kvm_pv_pmu_header {
 #define KVM_PV_PMU_RUN			_BITUL(1)	/* count */
 #define KVM_PV_PMU_SAMPLE		_BITUL(2)	/* overflow, see sample_period */
 #define KVM_PV_PMU_FREQ			_BITUL(3)	/* by sample_freq instead */
-#define KVM_PV_PMU_EXCLUDE_USER		_BITUL(4)	/* not at CPL 3 */
-#define KVM_PV_PMU_EXCLUDE_KERNEL	_BITUL(5)	/* not at CPL 0 to 2 */
+#define KVM_PV_PMU_EXCLUDE_USER		_BITUL(4)	/* not at CPL 1 to 3 */
+#define KVM_PV_PMU_EXCLUDE_KERNEL	_BITUL(5)	/* not at CPL 0 */
 #define KVM_PV_PMU_PINNED		_BITUL(6)	/* always on a counter, or -EBUSY */
 
 /**
- * struct kvm_pv_pmu_request - what the guest declares; written by it alone
+ * struct kvm_pv_pmu_request - a declared event; written by the guest alone
  * @type:	PERF_TYPE_HARDWARE, PERF_TYPE_HW_CACHE or PERF_TYPE_RAW
  * @flags:	KVM_PV_PMU_OPEN and so on
  * @config:	as perf_event_attr.config of that type; of PERF_TYPE_RAW, an event
@@ -79,6 +101,9 @@ struct kvm_pv_pmu_header {
  *		KVM_PV_PMU_SAMPLE
  * @sample_freq: with KVM_PV_PMU_FREQ: overflows a second
  * @branch_sample_type: zero without KVM_PV_PMU_FEATURE_BRANCH_STACK
+ * @group:	zero, or the slot of the group's leader, plus one: this event counts
+ *		only while the leader does. A leader is open, and in no group.
+ * @reserved32:	zero
  * @reserved:	zero
  *
  * An event that differs from the one that was committed before it in this slot,
@@ -95,8 +120,13 @@ struct kvm_pv_pmu_request {
 		__u64 sample_freq;
 	};
 	__u64 branch_sample_type;
-	__u64 reserved[3];
+	__u32 group;
+	__u32 reserved32;
+	__u64 reserved[2];
 };
+
+/* kvm_pv_pmu_report.rdpmc_index - 1: bit 15 stands for bit 30 of ECX */
+#define KVM_PV_PMU_RDPMC_FIXED		0x8000
 
 /**
  * struct kvm_pv_pmu_report - the host's report on a slot; only the host writes
@@ -107,14 +137,21 @@ struct kvm_pv_pmu_request {
  *		vCPU's thread
  * @time_running: the part of @time_enabled with a counter of the host
  * @overflows:	overflows since it was opened
- * @last_period: events from the last overflow but one to the last
- * @rdpmc_offset: @count is the counter's value plus this offset
- * @rdpmc_index: the counter, plus one; zero if the counter cannot be read
- * @rdpmc_width: bits of the counter, whose value is to be sign-extended
+ * @period_sum:	the sum of the periods of these overflows: each overflow stands
+ *		for as many events as its period
+ * @rdpmc_offset: see @rdpmc_index
+ * @rdpmc_index: zero if the guest cannot read the counter; else the counter's
+ *		number plus one. The number without KVM_PV_PMU_RDPMC_FIXED is bits 14:0
+ *		of RDPMC's ECX; KVM_PV_PMU_RDPMC_FIXED is bit 30 of ECX. As long as
+ *		@seq does not change, the event's count is the value that RDPMC
+ *		returns, sign-extended from @rdpmc_width bits, plus @rdpmc_offset, while
+ *		@count is the count when the report was written, and the event gains as
+ *		much time running as time enabled.
+ * @rdpmc_width: bits of the counter
  * @throttled:	times that the host held back the overflows since it was opened,
  *		because there were too many
  *
- * All fields are zero if no event is open.
+ * All fields but @seq are zero if no event is open.
  */
 struct kvm_pv_pmu_report {
 	__u32 seq;
@@ -123,7 +160,7 @@ struct kvm_pv_pmu_report {
 	__u64 time_enabled;
 	__u64 time_running;
 	__u64 overflows;
-	__u64 last_period;
+	__u64 period_sum;
 	__u64 rdpmc_offset;
 	__u16 rdpmc_index;
 	__u16 rdpmc_width;
@@ -139,5 +176,13 @@ struct kvm_pv_pmu_area {
 	struct kvm_pv_pmu_header header;
 	struct kvm_pv_pmu_slot slots[KVM_PV_PMU_NR_SLOTS];
 };
+
+/*
+ * KVM_CAP_X86_PV_PMU: KVM_CHECK_EXTENSION returns the bits that KVM_ENABLE_CAP on
+ * the VM takes as args[0], before it has a vCPU: what its guest may have.
+ */
+#define KVM_PV_PMU_POLICY_EVENTS	_BITULL(0)	/* the paravirtual PMU */
+#define KVM_PV_PMU_POLICY_RAW		_BITULL(1)	/* raw events */
+#define KVM_PV_PMU_POLICY_PINNED	_BITULL(2)	/* pinned events */
 
 #endif /* _UAPI_ASM_X86_KVM_PV_PMU_H */
