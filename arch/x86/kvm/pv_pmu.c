@@ -2,119 +2,70 @@
 /*
  * The paravirtual PMU, host side: a vCPU declares events in a page of its memory,
  * the area, and makes KVM_HC_PV_PMU hypercalls; perf events of the host, attached
- * to the vCPU's thread, count them; their counts are reported in the same page.
- * See Documentation/virt/kvm/x86/pv-pmu.rst.
+ * to the vCPU's thread, count them (pv_pmu_event.c); their counts are reported in
+ * the same page. See Documentation/virt/kvm/x86/pv-pmu.rst.
  *
- * All is done by the vCPU's thread, or by one that holds vcpu->mutex in its place,
- * and there is no lock. Overflows come in NMI context: they leave a note in the
- * slot and make a request.
+ * All is done by the vCPU's thread, or by a thread that holds vcpu->mutex in its
+ * place, and there is no lock. Overflows come in NMI context: they leave a note in
+ * the slot and make a request.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/bitmap.h>
-#include <linux/jiffies.h>
 #include <linux/kvm_host.h>
 #include <linux/moduleparam.h>
-#include <linux/perf_event.h>
 #include <linux/uaccess.h>
 
-#include <asm/kvm_pv_pmu.h>
-#include <asm/perf_event.h>
-
 #include "x86.h"
-#include "pmu.h"
 #include "pv_pmu.h"
+#include "pv_pmu_event.h"
 #include "trace.h"
 
 static bool __read_mostly pv_pmu = true;
 module_param(pv_pmu, bool, 0444);
-MODULE_PARM_DESC(pv_pmu, "Offer the paravirtual PMU to guests");
+MODULE_PARM_DESC(pv_pmu, "Let guests have the paravirtual PMU");
 
-static unsigned int __read_mostly pv_pmu_max_events = KVM_PV_PMU_NR_SLOTS;
-module_param(pv_pmu_max_events, uint, 0644);
-MODULE_PARM_DESC(pv_pmu_max_events, "Events that a vCPU may have open at once");
+/* Perf events that a guest makes its vCPU open: so many in 100 ms, and then more. */
+#define PV_PMU_OPENS		128
+#define PV_PMU_OPENS_INTERVAL	(HZ / 10)
 
-static bool __read_mostly pv_pmu_raw = true;
-module_param(pv_pmu_raw, bool, 0644);
-MODULE_PARM_DESC(pv_pmu_raw, "Let guests count raw events of the host's CPU");
+#define PV_PMU_POLICIES	(KVM_PV_PMU_POLICY_EVENTS | KVM_PV_PMU_POLICY_RAW |	\
+			 KVM_PV_PMU_POLICY_PINNED)
 
-static bool __read_mostly pv_pmu_pinned = true;
-module_param(pv_pmu_pinned, bool, 0644);
-MODULE_PARM_DESC(pv_pmu_pinned, "Let guests have pinned events");
+/* KVM_PV_PMU_POLICY_*: what a VM may have; 0 if this host has no paravirtual PMU */
+u64 kvm_pv_pmu_policies(void)
+{
+	return pv_pmu && pv_pmu_host_has_pmu() ? PV_PMU_POLICIES : 0;
+}
 
-#define PV_PMU_KNOWN_FLAGS						\
-	(KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN | KVM_PV_PMU_SAMPLE |		\
-	 KVM_PV_PMU_FREQ | KVM_PV_PMU_EXCLUDE_USER |			\
-	 KVM_PV_PMU_EXCLUDE_KERNEL | KVM_PV_PMU_PINNED)
+void kvm_pv_pmu_init_vm(struct kvm *kvm)
+{
+	kvm->arch.pv_pmu_policy = kvm_pv_pmu_policies();
+	kvm->arch.pv_pmu_max_events = KVM_PV_PMU_NR_SLOTS;
+}
 
-struct pv_pmu_slot {
-	struct kvm_vcpu *vcpu;
-	/* A copy, which the guest cannot change after it was checked. */
-	struct kvm_pv_pmu_request request;
-	/* NULL if the guest has none open, or it cannot be counted. */
-	struct perf_event *event;
-	int status;
-	u32 seq;
+/* KVM_CAP_X86_PV_PMU, called with kvm->lock held. No limit is 0. */
+int kvm_pv_pmu_set_policy(struct kvm *kvm, u64 policy, u64 max_events)
+{
+	if (policy & ~kvm_pv_pmu_policies() || max_events > KVM_PV_PMU_NR_SLOTS ||
+	    kvm->created_vcpus)
+		return -EINVAL;
 
-	/* What events before this one have counted for the same request. */
-	u64 count;
-	u64 time_enabled;
-	u64 time_running;
+	kvm->arch.pv_pmu_policy = policy;
+	kvm->arch.pv_pmu_policy_is_set = true;
+	kvm->arch.pv_pmu_max_events = max_events ?: KVM_PV_PMU_NR_SLOTS;
+	return 0;
+}
 
-	/* Written by the overflow handler. */
-	u64 overflows;
-	u64 last_period;
-	u32 throttled;
-};
+/* A VMM that wants no PMU in its guest, and knows no better, gets no PMU of any kind. */
+void kvm_pv_pmu_vpmu_disabled(struct kvm *kvm)
+{
+	if (!kvm->arch.pv_pmu_policy_is_set)
+		kvm->arch.pv_pmu_policy = 0;
+}
 
-struct kvm_vcpu_pv_pmu {
-	u64 msr;
-	struct gfn_to_hva_cache area;
-	u64 cookie;
-	unsigned int nr_events;
-
-	/*
-	 * Until when (in jiffies) not to ask again whether the VMM may open events,
-	 * and count its guest's kernel: each time leaves an audit record.
-	 */
-	u64 open_refused_until;
-	u64 kernel_refused_until;
-
-	/* To be done before the guest is entered, see kvm_pv_pmu_handle_request(). */
-	bool restore;
-	bool reopen;
-	unsigned long overflowed;
-
-	/*
-	 * The first event of a task in the system has to wait for all CPUs, while
-	 * its guest may have interrupts disabled: keep one from the start.
-	 */
-	struct perf_event *anchor;
-	struct pv_pmu_slot slots[KVM_PV_PMU_NR_SLOTS];
-};
-
-static bool pv_pmu_enabled(struct kvm_vcpu_pv_pmu *pv)
+static bool pv_pmu_is_enabled(struct kvm_vcpu_pv_pmu *pv)
 {
 	return pv && (pv->msr & KVM_PV_PMU_ENABLED);
-}
-
-static bool pv_pmu_is_open(const struct pv_pmu_slot *slot)
-{
-	return slot->request.flags & KVM_PV_PMU_OPEN;
-}
-
-static u64 pv_pmu_features(void)
-{
-	return KVM_PV_PMU_FEATURE_SAMPLE | KVM_PV_PMU_FEATURE_FREQ |
-	       (pv_pmu_raw ? KVM_PV_PMU_FEATURE_RAW : 0);
-}
-
-static u64 pv_pmu_raw_mask(void)
-{
-	if (boot_cpu_data.x86_vendor == X86_VENDOR_AMD ||
-	    boot_cpu_data.x86_vendor == X86_VENDOR_HYGON)
-		return AMD64_RAW_EVENT_MASK;
-	return X86_RAW_EVENT_MASK;
 }
 
 /*
@@ -147,200 +98,6 @@ static void pv_pmu_mark_dirty(struct kvm_vcpu *vcpu)
 	mark_page_dirty_in_slot(vcpu->kvm, ghc->memslot, gpa_to_gfn(ghc->gpa));
 }
 
-/* Called in NMI context; the vCPU has been made to exit by that. */
-static void pv_pmu_overflow(struct perf_event *event,
-			    struct perf_sample_data *data, struct pt_regs *regs)
-{
-	struct pv_pmu_slot *slot = event->overflow_handler_context;
-	struct kvm_vcpu *vcpu = slot->vcpu;
-	struct kvm_vcpu_pv_pmu *pv = vcpu->arch.pv_pmu;
-
-	slot->overflows++;
-	slot->last_period = data->period;
-	/* perf has decided to stop the event until the next tick. */
-	if (event->hw.interrupts == ~0ULL)
-		slot->throttled++;
-
-	++vcpu->stat.pv_pmu_overflows;
-	set_bit(slot - pv->slots, &pv->overflowed);
-	kvm_make_request(KVM_REQ_PV_PMU, vcpu);
-}
-
-/* What can be said of a request without knowing the CPU. */
-static int pv_pmu_check_request(const struct kvm_pv_pmu_request *request)
-{
-	bool sample = request->flags & KVM_PV_PMU_SAMPLE;
-
-	if (request->flags & ~PV_PMU_KNOWN_FLAGS ||
-	    request->branch_sample_type ||
-	    memchr_inv(request->reserved, 0, sizeof(request->reserved)))
-		return -EINVAL;
-
-	if (request->flags & KVM_PV_PMU_PINNED && !pv_pmu_pinned)
-		return -EOPNOTSUPP;
-	if (request->flags & KVM_PV_PMU_FREQ && !sample)
-		return -EINVAL;
-	if (!!request->sample_period != sample || request->sample_period >> 63)
-		return -EINVAL;
-
-	switch (request->type) {
-	case PERF_TYPE_RAW:
-		if (!pv_pmu_raw)
-			return -EOPNOTSUPP;
-		return request->config & ~pv_pmu_raw_mask() ? -EINVAL : 0;
-	case PERF_TYPE_HARDWARE:
-		/* The upper half would select a PMU of a hybrid CPU. */
-		if (request->config >= PERF_COUNT_HW_MAX)
-			return -EINVAL;
-		break;
-	case PERF_TYPE_HW_CACHE:
-		if (request->config >> 24)
-			return -EINVAL;
-		break;
-	default:
-		return -ENOENT;
-	}
-
-	return request->config1 ? -EINVAL : 0;
-}
-
-static int pv_pmu_ask(int (*allowed)(void), u64 *refused_until)
-{
-	int r;
-
-	if (time_before64(get_jiffies_64(), *refused_until))
-		return -EACCES;
-
-	r = allowed();
-	if (r)
-		*refused_until = get_jiffies_64() + HZ;
-	return r;
-}
-
-/* What user space could not have opened, its guest cannot. */
-static int pv_pmu_check_permission(struct kvm_vcpu_pv_pmu *pv,
-				   const struct perf_event_attr *attr)
-{
-	int r = pv_pmu_ask(perf_allow_open, &pv->open_refused_until);
-
-	if (!r && !attr->exclude_kernel)
-		r = pv_pmu_ask(perf_allow_kernel, &pv->kernel_refused_until);
-	return r;
-}
-
-static struct perf_event *pv_pmu_create(struct kvm_vcpu_pv_pmu *pv,
-					struct pv_pmu_slot *slot)
-{
-	const struct kvm_pv_pmu_request *request = &slot->request;
-	u32 flags = request->flags;
-	struct perf_event_attr attr = {
-		.type		= request->type,
-		.size		= sizeof(attr),
-		.config		= request->config,
-		.config1	= request->config1,
-		.sample_period	= request->sample_period,
-		.disabled	= !(flags & KVM_PV_PMU_RUN),
-		.freq		= !!(flags & KVM_PV_PMU_FREQ),
-		.exclude_user	= !!(flags & KVM_PV_PMU_EXCLUDE_USER),
-		.exclude_kernel	= !!(flags & KVM_PV_PMU_EXCLUDE_KERNEL),
-		.pinned		= !!(flags & KVM_PV_PMU_PINNED),
-		.exclude_host	= 1,
-	};
-	struct perf_event *event;
-	int r;
-
-	r = pv_pmu_check_permission(pv, &attr);
-	if (r)
-		return ERR_PTR(r);
-
-	event = perf_event_create_kernel_counter(&attr, -1, current,
-						 pv_pmu_overflow, slot);
-	if (IS_ERR(event))
-		return event;
-
-	if (!kvm_pmu_eventsel_is_allowed(slot->vcpu->kvm, event->hw.config))
-		r = -EOPNOTSUPP;
-	else if (attr.freq)
-		/* has a limit that is not looked at when an event is created */
-		r = perf_event_period(event, request->sample_freq);
-	if (r) {
-		perf_event_release_kernel(event);
-		return ERR_PTR(r);
-	}
-
-	return event;
-}
-
-static int pv_pmu_open(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
-{
-	struct perf_event *event;
-	int r;
-
-	r = pv_pmu_check_request(&slot->request);
-	if (r)
-		return r;
-
-	if (pv->nr_events >= pv_pmu_max_events)
-		return -ENOSPC;
-
-	event = pv_pmu_create(pv, slot);
-	if (IS_ERR(event))
-		return PTR_ERR(event);
-
-	slot->event = event;
-	slot->vcpu->stat.pv_pmu_events = ++pv->nr_events;
-	return 0;
-}
-
-/* Let go of the host's event, keep what it has counted. */
-static void pv_pmu_release(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
-{
-	u64 enabled, running;
-
-	if (!slot->event)
-		return;
-
-	slot->count += perf_event_read_value(slot->event, &enabled, &running);
-	slot->time_enabled += enabled;
-	slot->time_running += running;
-	perf_event_release_kernel(slot->event);
-	slot->event = NULL;
-	slot->vcpu->stat.pv_pmu_events = --pv->nr_events;
-}
-
-static void pv_pmu_close(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
-{
-	pv_pmu_release(pv, slot);
-	clear_bit(slot - pv->slots, &pv->overflowed);
-	*slot = (struct pv_pmu_slot){ .vcpu = slot->vcpu, .seq = slot->seq };
-}
-
-static void pv_pmu_drop_anchor(struct kvm_vcpu_pv_pmu *pv)
-{
-	if (pv->anchor)
-		perf_event_release_kernel(pv->anchor);
-	pv->anchor = NULL;
-}
-
-static int pv_pmu_create_anchor(struct kvm_vcpu_pv_pmu *pv)
-{
-	struct perf_event_attr attr = {
-		.type		= PERF_TYPE_SOFTWARE,
-		.size		= sizeof(attr),
-		.config		= PERF_COUNT_SW_DUMMY,
-		.disabled	= 1,
-		.exclude_kernel	= 1,
-	};
-	struct perf_event *anchor;
-
-	anchor = perf_event_create_kernel_counter(&attr, -1, current, NULL, NULL);
-	if (IS_ERR(anchor))
-		return PTR_ERR(anchor);
-
-	pv->anchor = anchor;
-	return 0;
-}
-
 static void pv_pmu_disable(struct kvm_vcpu_pv_pmu *pv)
 {
 	int i;
@@ -353,112 +110,17 @@ static void pv_pmu_disable(struct kvm_vcpu_pv_pmu *pv)
 	pv->reopen = false;
 }
 
-static bool pv_pmu_same_event(const struct kvm_pv_pmu_request *a,
-			      const struct kvm_pv_pmu_request *b)
+static int pv_pmu_copy_requests(struct kvm_vcpu_pv_pmu *pv,
+				struct kvm_pv_pmu_area __user *area, unsigned long mask)
 {
-	return a->type == b->type && a->config == b->config &&
-	       a->config1 == b->config1 &&
-	       a->branch_sample_type == b->branch_sample_type &&
-	       !((a->flags ^ b->flags) & ~KVM_PV_PMU_RUN) &&
-	       !memcmp(a->reserved, b->reserved, sizeof(a->reserved));
-}
-
-/* Change what can be changed of an event that has been opened. */
-static int pv_pmu_change(struct pv_pmu_slot *slot,
-			 const struct kvm_pv_pmu_request *request)
-{
-	u32 changed = slot->request.flags ^ request->flags;
-	int r;
-
-	if (request->sample_period != slot->request.sample_period) {
-		r = perf_event_period(slot->event, request->sample_period);
-		if (r)
-			return r;
-	}
-
-	if (changed & KVM_PV_PMU_RUN) {
-		if (request->flags & KVM_PV_PMU_RUN)
-			perf_event_enable(slot->event);
-		else
-			perf_event_disable(slot->event);
-	}
-
-	return 0;
-}
-
-static void pv_pmu_commit_slot(struct kvm_vcpu_pv_pmu *pv,
-			       struct pv_pmu_slot *slot,
-			       const struct kvm_pv_pmu_request *request)
-{
-	if (!(request->flags & KVM_PV_PMU_OPEN)) {
-		pv_pmu_close(pv, slot);
-		return;
-	}
-
-	if (!pv_pmu_same_event(&slot->request, request))
-		pv_pmu_close(pv, slot);
-
-	if (slot->event) {
-		slot->status = pv_pmu_change(slot, request);
-		slot->request = *request;
-		if (slot->status)
-			pv_pmu_release(pv, slot);
-	} else {
-		slot->request = *request;
-		slot->status = pv_pmu_open(pv, slot);
-	}
-}
-
-static int pv_pmu_commit(struct kvm_vcpu_pv_pmu *pv,
-			 struct kvm_pv_pmu_area __user *area, unsigned long mask)
-{
-	struct kvm_pv_pmu_request request;
-	u32 flags;
 	int i;
 
-	/* Make room first. What becomes of the flags meanwhile makes no difference. */
 	for_each_set_bit(i, &mask, KVM_PV_PMU_NR_SLOTS) {
-		if (get_user(flags, &area->slots[i].request.flags))
+		if (copy_from_user(&pv->requests[i], &area->slots[i].request,
+				   sizeof(pv->requests[i])))
 			return -EFAULT;
-		if (!(flags & KVM_PV_PMU_OPEN))
-			pv_pmu_close(pv, &pv->slots[i]);
 	}
-
-	for_each_set_bit(i, &mask, KVM_PV_PMU_NR_SLOTS) {
-		if (copy_from_user(&request, &area->slots[i].request, sizeof(request)))
-			return -EFAULT;
-		pv_pmu_commit_slot(pv, &pv->slots[i], &request);
-	}
-
 	return 0;
-}
-
-static void pv_pmu_read(const struct pv_pmu_slot *slot,
-			struct kvm_pv_pmu_report *report)
-{
-	struct perf_event *event = slot->event;
-	u64 enabled, running;
-
-	*report = (struct kvm_pv_pmu_report){};
-	if (!pv_pmu_is_open(slot))
-		return;
-
-	report->status = slot->status;
-	report->count = slot->count;
-	report->time_enabled = slot->time_enabled;
-	report->time_running = slot->time_running;
-	report->overflows = slot->overflows;
-	report->last_period = slot->last_period;
-	report->throttled = slot->throttled;
-
-	if (!event)
-		return;
-
-	report->count += perf_event_read_value(event, &enabled, &running);
-	report->time_enabled += enabled;
-	report->time_running += running;
-	if (event->state == PERF_EVENT_STATE_ERROR)
-		report->status = -EBUSY;
 }
 
 static int pv_pmu_write_report(const struct kvm_pv_pmu_report *report, u32 seq,
@@ -495,6 +157,9 @@ static int pv_pmu_report(struct kvm_vcpu *vcpu,
 	struct pv_pmu_slot *slot;
 	int i, r = 0;
 
+	if (!mask)
+		return 0;
+
 	for_each_set_bit(i, &mask, KVM_PV_PMU_NR_SLOTS) {
 		slot = &pv->slots[i];
 		slot->seq += 2;
@@ -521,39 +186,63 @@ static unsigned long pv_pmu_slots_with(struct kvm_vcpu_pv_pmu *pv, u32 flag)
 	return mask;
 }
 
-static int pv_pmu_write_header(struct kvm_vcpu *vcpu,
-			       struct kvm_pv_pmu_area __user *area, u64 overflow)
+/* The host's half of the header, without @overflow, which the guest writes as well */
+static int pv_pmu_write_header(struct kvm_vcpu *vcpu, struct kvm_pv_pmu_area __user *area)
 {
 	struct kvm_vcpu_pv_pmu *pv = vcpu->arch.pv_pmu;
 	struct kvm_pv_pmu_header header = {
 		.version	= KVM_PV_PMU_VERSION,
 		.nr_slots	= KVM_PV_PMU_NR_SLOTS,
-		.features	= pv_pmu_features(),
-		.cookie		= pv->cookie,
+		.features	= pv_pmu_features(vcpu->kvm),
 		.cookie_echo	= pv->cookie,
-		.overflow	= overflow,
+		.pmu		= pv_pmu_id(),
+		.nr_counters	= pv_pmu_nr_counters(),
+		.generation	= pv->generation,
 	};
 
-	if (copy_to_user(&area->header, &header, sizeof(header)))
+	if (copy_to_user(&area->header, &header, offsetof(typeof(header), overflow)) ||
+	    clear_user(&area->header.reserved_host, sizeof(header.reserved_host)))
 		return -EFAULT;
 
 	pv_pmu_mark_dirty(vcpu);
 	return 0;
 }
 
-/*
- * The NMI for overflows that the guest has not seen yet may have been saved along
- * with them, or it has come too late for that. Guests wonder about a second one.
- */
+/* May an NMI reach the guest that it has not seen yet, or does its handler still run? */
 static bool pv_pmu_nmi_is_coming(struct kvm_vcpu *vcpu)
 {
 	return atomic_read(&vcpu->arch.nmi_queued) || vcpu->arch.nmi_injected ||
-	       kvm_get_nr_pending_nmis(vcpu);
+	       kvm_get_nr_pending_nmis(vcpu) || kvm_x86_call(get_nmi_mask)(vcpu);
+}
+
+static void pv_pmu_inject_nmi(struct kvm_vcpu *vcpu)
+{
+	kvm_inject_nmi(vcpu);
+	++vcpu->stat.pv_pmu_nmis;
+}
+
+static void pv_pmu_restore_slot(struct pv_pmu_slot *slot, const struct kvm_pv_pmu_slot *image,
+				bool other_pmu)
+{
+	slot->seq = image->report.seq & ~1;
+	if (!(image->request.flags & KVM_PV_PMU_OPEN))
+		return;
+
+	slot->request = image->request;
+	slot->foreign = image->request.type == PERF_TYPE_RAW &&
+			(other_pmu || image->report.status == -ENODEV);
+	slot->count = image->report.count;
+	slot->time_enabled = image->report.time_enabled;
+	slot->time_running = image->report.time_running;
+	slot->overflows = image->report.overflows;
+	slot->period_sum = image->report.period_sum;
+	slot->throttled = image->report.throttled;
 }
 
 /*
  * User space has set the MSR to what it was when the guest was saved: open what
- * the area says was open, and go on counting from what it says was counted.
+ * the area says was open, and go on counting from what it says was counted. If the
+ * memory is not there yet, kvm_pv_pmu_memslots_changed() has this tried again.
  */
 static void pv_pmu_restore(struct kvm_vcpu *vcpu)
 {
@@ -561,43 +250,31 @@ static void pv_pmu_restore(struct kvm_vcpu *vcpu)
 	struct kvm_pv_pmu_area __user *area = pv_pmu_map(vcpu);
 	struct kvm_pv_pmu_header header;
 	struct kvm_pv_pmu_slot image;
-	struct pv_pmu_slot *slot;
 	int i;
 
 	if (!area || copy_from_user(&header, &area->header, sizeof(header)))
 		return;
 
 	pv->cookie = header.cookie;
+	pv->generation = header.generation + 1;
 	if (!header.cookie || header.cookie_echo != header.cookie ||
-	    pv_pmu_create_anchor(pv) ||
-	    pv_pmu_write_header(vcpu, area, header.overflow)) {
+	    pv_pmu_write_header(vcpu, area)) {
 		pv_pmu_disable(pv);
 		return;
 	}
 
 	pv->restore = false;
 	for (i = 0; i < KVM_PV_PMU_NR_SLOTS; i++) {
-		if (copy_from_user(&image, &area->slots[i], sizeof(image)))
-			continue;
-
-		slot = &pv->slots[i];
-		slot->seq = image.report.seq & ~1;
-		if (!(image.request.flags & KVM_PV_PMU_OPEN))
-			continue;
-
-		slot->request = image.request;
-		slot->count = image.report.count;
-		slot->time_enabled = image.report.time_enabled;
-		slot->time_running = image.report.time_running;
-		slot->overflows = image.report.overflows;
-		slot->last_period = image.report.last_period;
-		slot->throttled = image.report.throttled;
-		slot->status = pv_pmu_open(pv, slot);
+		if (!copy_from_user(&image, &area->slots[i], sizeof(image)))
+			pv_pmu_restore_slot(&pv->slots[i], &image, header.pmu != pv_pmu_id());
 	}
+	pv_pmu_create_anchor(pv);
+	pv_pmu_open_all(pv);
 	pv_pmu_report(vcpu, area, pv_pmu_slots_with(pv, KVM_PV_PMU_OPEN));
 
+	/* The NMI may have been saved along with the overflows, or it came too late. */
 	if (header.overflow && !pv_pmu_nmi_is_coming(vcpu))
-		kvm_inject_nmi(vcpu);
+		pv_pmu_inject_nmi(vcpu);
 }
 
 /*
@@ -611,7 +288,7 @@ static struct kvm_pv_pmu_area __user *pv_pmu_area(struct kvm_vcpu *vcpu)
 	struct kvm_pv_pmu_area __user *area;
 	u64 cookie;
 
-	if (!pv_pmu_enabled(pv) || pv->restore)
+	if (!pv_pmu_is_enabled(pv) || pv->restore)
 		return NULL;
 
 	area = pv_pmu_map(vcpu);
@@ -626,24 +303,6 @@ static struct kvm_pv_pmu_area __user *pv_pmu_area(struct kvm_vcpu *vcpu)
 	return area;
 }
 
-/* Count with events of the thread that now runs the vCPU, as is allowed now. */
-static void pv_pmu_reopen(struct kvm_vcpu_pv_pmu *pv)
-{
-	int i;
-
-	pv_pmu_drop_anchor(pv);
-	pv_pmu_create_anchor(pv);	/* counting does not depend on it */
-
-	for (i = 0; i < KVM_PV_PMU_NR_SLOTS; i++) {
-		struct pv_pmu_slot *slot = &pv->slots[i];
-
-		if (!pv_pmu_is_open(slot))
-			continue;
-		pv_pmu_release(pv, slot);
-		slot->status = pv_pmu_open(pv, slot);
-	}
-}
-
 /* Tell the guest which of its events have overflowed. */
 static void pv_pmu_deliver(struct kvm_vcpu *vcpu)
 {
@@ -651,6 +310,7 @@ static void pv_pmu_deliver(struct kvm_vcpu *vcpu)
 	struct kvm_pv_pmu_area __user *area = pv_pmu_area(vcpu);
 	unsigned long overflowed;
 	u64 pending;
+	bool nmi;
 	int r;
 
 	if (!area)
@@ -669,12 +329,14 @@ static void pv_pmu_deliver(struct kvm_vcpu *vcpu)
 	if (r)
 		goto not_delivered;
 
-	/* The guest will see these together with those that it has not seen yet. */
-	if (!pending) {
-		kvm_inject_nmi(vcpu);
-		++vcpu->stat.pv_pmu_nmis;
-	}
-	trace_kvm_pv_pmu_overflow(vcpu->vcpu_id, overflowed, !pending);
+	/*
+	 * The guest sees these together with those that it has not seen yet, unless
+	 * the NMI for those was lost.
+	 */
+	nmi = !pending || !pv_pmu_nmi_is_coming(vcpu);
+	if (nmi)
+		pv_pmu_inject_nmi(vcpu);
+	trace_kvm_pv_pmu_overflow(vcpu->vcpu_id, overflowed, nmi);
 	return;
 
 not_delivered:
@@ -697,8 +359,9 @@ static int pv_pmu_do_hypercall(struct kvm_vcpu *vcpu, u64 op, u64 mask)
 
 	if (op == KVM_PV_PMU_OP_COMMIT) {
 		++vcpu->stat.pv_pmu_commits;
-		if (pv_pmu_commit(pv, area, mask))
+		if (pv_pmu_copy_requests(pv, area, mask))
 			return -KVM_EFAULT;
+		pv_pmu_commit_copies(pv, mask);
 		mask |= pv_pmu_slots_with(pv, KVM_PV_PMU_RUN);
 	} else {
 		++vcpu->stat.pv_pmu_syncs;
@@ -722,7 +385,7 @@ void kvm_pv_pmu_handle_request(struct kvm_vcpu *vcpu)
 	struct kvm_vcpu_pv_pmu *pv = vcpu->arch.pv_pmu;
 	bool reopen;
 
-	if (!pv_pmu_enabled(pv))
+	if (!pv_pmu_is_enabled(pv))
 		return;
 
 	reopen = xchg(&pv->reopen, false);
@@ -735,12 +398,33 @@ void kvm_pv_pmu_handle_request(struct kvm_vcpu *vcpu)
 		pv_pmu_deliver(vcpu);
 }
 
+/*
+ * KVM_RUN returns because user space wants the vCPU to stop, maybe to save it: the
+ * area must say all there is, before the last of guest memory is saved. As long as
+ * the guest does not run, this is done once.
+ */
+void kvm_pv_pmu_stopped(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_pv_pmu *pv = vcpu->arch.pv_pmu;
+	struct kvm_pv_pmu_area __user *area;
+
+	if (likely(!pv_pmu_is_enabled(pv)) || pv->reported_at == vcpu->stat.exits)
+		return;
+
+	area = pv_pmu_area(vcpu);
+	if (!area || pv_pmu_report(vcpu, area, pv_pmu_slots_with(pv, KVM_PV_PMU_OPEN)))
+		return;
+	if (pv->overflowed)
+		pv_pmu_deliver(vcpu);
+	pv->reported_at = vcpu->stat.exits;
+}
+
 /* Of what is requested, this alone ends a HLT. */
 bool kvm_pv_pmu_has_overflow(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_pv_pmu *pv = vcpu->arch.pv_pmu;
 
-	return pv_pmu_enabled(pv) && pv->overflowed;
+	return pv_pmu_is_enabled(pv) && pv->overflowed;
 }
 
 /* perf events are attached to one thread. */
@@ -748,7 +432,7 @@ int kvm_arch_vcpu_run_pid_change(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_pv_pmu *pv = vcpu->arch.pv_pmu;
 
-	if (pv_pmu_enabled(pv)) {
+	if (pv_pmu_is_enabled(pv)) {
 		pv->open_refused_until = 0;
 		pv->kernel_refused_until = 0;
 		pv->reopen = true;
@@ -775,11 +459,26 @@ void kvm_pv_pmu_filter_changed(struct kvm *kvm)
 	}
 }
 
+/* The memory that a restore or an overflow waits for may be there now. */
+void kvm_pv_pmu_memslots_changed(struct kvm *kvm)
+{
+	struct kvm_vcpu_pv_pmu *pv;
+	struct kvm_vcpu *vcpu;
+	unsigned long i;
+
+	kvm_for_each_vcpu(i, vcpu, kvm) {
+		pv = READ_ONCE(vcpu->arch.pv_pmu);
+		if (pv && (READ_ONCE(pv->restore) || READ_ONCE(pv->overflowed)))
+			kvm_make_request(KVM_REQ_PV_PMU, vcpu);
+	}
+}
+
 static int pv_pmu_enable(struct kvm_vcpu *vcpu, u64 data)
 {
 	struct kvm_vcpu_pv_pmu *pv = vcpu->arch.pv_pmu;
 	struct kvm_pv_pmu_area __user *area;
 	struct gfn_to_hva_cache ghc;
+	u32 generation;
 	u64 cookie;
 
 	/* A write that fails changes nothing. */
@@ -788,7 +487,8 @@ static int pv_pmu_enable(struct kvm_vcpu *vcpu, u64 data)
 		return -EFAULT;
 
 	area = (struct kvm_pv_pmu_area __user *)ghc.hva;
-	if (get_user(cookie, &area->header.cookie))
+	if (get_user(cookie, &area->header.cookie) ||
+	    get_user(generation, &area->header.generation))
 		return -EFAULT;
 	if (!cookie)
 		return -EINVAL;
@@ -797,10 +497,12 @@ static int pv_pmu_enable(struct kvm_vcpu *vcpu, u64 data)
 	pv->msr = data;
 	pv->area = ghc;
 	pv->cookie = cookie;
-	if (pv_pmu_create_anchor(pv) || pv_pmu_write_header(vcpu, area, 0)) {
+	pv->generation = generation + 1;
+	if (put_user(0, &area->header.overflow) || pv_pmu_write_header(vcpu, area)) {
 		pv_pmu_disable(pv);
 		return -EFAULT;
 	}
+	pv_pmu_create_anchor(pv);
 
 	return 0;
 }
@@ -815,6 +517,9 @@ static struct kvm_vcpu_pv_pmu *pv_pmu_alloc(struct kvm_vcpu *vcpu)
 
 	for (i = 0; i < KVM_PV_PMU_NR_SLOTS; i++)
 		pv->slots[i].vcpu = vcpu;
+	ratelimit_state_init(&pv->opens, PV_PMU_OPENS_INTERVAL, PV_PMU_OPENS);
+	/* a guest that meets the limit is no matter for the log */
+	ratelimit_set_flags(&pv->opens, RATELIMIT_MSG_ON_RELEASE);
 
 	/* kvm_pv_pmu_filter_changed() may be looking */
 	smp_store_release(&vcpu->arch.pv_pmu, pv);
@@ -853,25 +558,9 @@ int kvm_pv_pmu_set_msr(struct kvm_vcpu *vcpu, u64 data, bool host_initiated)
 	return 0;
 }
 
-u64 kvm_pv_pmu_get_msr(struct kvm_vcpu *vcpu, bool host_initiated)
+u64 kvm_pv_pmu_get_msr(struct kvm_vcpu *vcpu)
 {
-	struct kvm_vcpu_pv_pmu *pv = vcpu->arch.pv_pmu;
-	struct kvm_pv_pmu_area __user *area;
-
-	if (!pv)
-		return 0;
-
-	/* The guest may be about to be saved: the area must say all there is. */
-	if (host_initiated) {
-		area = pv_pmu_area(vcpu);
-		if (area)
-			pv_pmu_report(vcpu, area,
-				      pv_pmu_slots_with(pv, KVM_PV_PMU_OPEN));
-		if (area && pv->overflowed)
-			pv_pmu_deliver(vcpu);
-	}
-
-	return pv->msr;
+	return vcpu->arch.pv_pmu ? vcpu->arch.pv_pmu->msr : 0;
 }
 
 void kvm_pv_pmu_reset(struct kvm_vcpu *vcpu)
@@ -885,16 +574,4 @@ void kvm_pv_pmu_destroy(struct kvm_vcpu *vcpu)
 	kvm_pv_pmu_reset(vcpu);
 	kfree(vcpu->arch.pv_pmu);
 	vcpu->arch.pv_pmu = NULL;
-}
-
-/* A PMU that counts for the host can count for guests. */
-bool kvm_pv_pmu_supported(void)
-{
-	struct x86_pmu_capability capability;
-
-	if (!pv_pmu)
-		return false;
-
-	perf_get_x86_pmu_capability(&capability);
-	return capability.num_counters_gp > 0;
 }

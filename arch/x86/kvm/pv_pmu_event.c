@@ -1,0 +1,558 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The paravirtual PMU, host side: which events a guest may have, and the perf
+ * events that count them. See Documentation/virt/kvm/x86/pv-pmu.rst.
+ *
+ * Everything but pv_pmu_overflow() is done by the vCPU's thread, or by a thread
+ * that holds vcpu->mutex in its place, and there is no lock.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/jiffies.h>
+#include <linux/kvm_host.h>
+#include <linux/moduleparam.h>
+#include <linux/nospec.h>
+#include <linux/perf_event.h>
+#include <linux/sched.h>
+#include <linux/smp.h>
+#include <linux/tick.h>
+
+#include <asm/kvm_pv_pmu.h>
+#include <asm/msr.h>
+#include <asm/perf_event.h>
+
+#include "x86.h"
+#include "pmu.h"
+#include "pv_pmu_event.h"
+
+static unsigned int __read_mostly pv_pmu_max_events = KVM_PV_PMU_NR_SLOTS;
+module_param(pv_pmu_max_events, uint, 0644);
+MODULE_PARM_DESC(pv_pmu_max_events, "Events that a vCPU may have open at once");
+
+static bool __read_mostly pv_pmu_raw = true;
+module_param(pv_pmu_raw, bool, 0644);
+MODULE_PARM_DESC(pv_pmu_raw, "Let guests count raw events of the host's CPU");
+
+static bool __read_mostly pv_pmu_pinned;
+module_param(pv_pmu_pinned, bool, 0644);
+MODULE_PARM_DESC(pv_pmu_pinned, "Let guests have pinned events, which others wait for");
+
+#define PV_PMU_KNOWN_FLAGS						\
+	(KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN | KVM_PV_PMU_SAMPLE |		\
+	 KVM_PV_PMU_FREQ | KVM_PV_PMU_EXCLUDE_USER |			\
+	 KVM_PV_PMU_EXCLUDE_KERNEL | KVM_PV_PMU_PINNED)
+
+static bool pv_pmu_has_amd_events(void)
+{
+	return boot_cpu_data.x86_vendor == X86_VENDOR_AMD ||
+	       boot_cpu_data.x86_vendor == X86_VENDOR_HYGON;
+}
+
+static u64 pv_pmu_raw_mask(void)
+{
+	return pv_pmu_has_amd_events() ? AMD64_RAW_EVENT_MASK : X86_RAW_EVENT_MASK;
+}
+
+static bool pv_pmu_allows(struct kvm *kvm, u64 policy, bool param)
+{
+	return param && (kvm->arch.pv_pmu_policy & policy);
+}
+
+/* A frequency makes the tick run on all CPUs, also on those that are to be without. */
+static bool pv_pmu_can_adapt_period(void)
+{
+	return !tick_nohz_full_enabled();
+}
+
+u64 pv_pmu_features(struct kvm *kvm)
+{
+	u64 features = KVM_PV_PMU_FEATURE_SAMPLE | KVM_PV_PMU_FEATURE_GROUP;
+
+	if (pv_pmu_can_adapt_period())
+		features |= KVM_PV_PMU_FEATURE_FREQ;
+	if (pv_pmu_allows(kvm, KVM_PV_PMU_POLICY_RAW, pv_pmu_raw))
+		features |= KVM_PV_PMU_FEATURE_RAW;
+	if (pv_pmu_allows(kvm, KVM_PV_PMU_POLICY_PINNED, pv_pmu_pinned))
+		features |= KVM_PV_PMU_FEATURE_PINNED;
+	return features;
+}
+
+u32 pv_pmu_nr_counters(void)
+{
+	struct x86_pmu_capability capability;
+
+	perf_get_x86_pmu_capability(&capability);
+	return capability.num_counters_gp + capability.num_counters_fixed;
+}
+
+u64 pv_pmu_id(void)
+{
+	u64 vendor = pv_pmu_has_amd_events() ? KVM_PV_PMU_VENDOR_AMD : KVM_PV_PMU_VENDOR_INTEL;
+
+	return vendor << 32 | (cpuid_eax(1) & ~0xf);
+}
+
+struct pv_pmu_probe {
+	struct perf_event *event;
+	u64 eventsel;
+	int err;
+};
+
+static void pv_pmu_read_eventsel(void *info)
+{
+	struct pv_pmu_probe *probe = info;
+
+	if (probe->event->oncpu == smp_processor_id())
+		probe->err = rdmsrl_safe(probe->event->hw.config_base, &probe->eventsel);
+}
+
+/*
+ * A virtual PMU may drop the GuestOnly bit without a word: read it back. Returns 0, or
+ * a negative errno; -EBUSY if no counter is free for the test.
+ */
+static int pv_pmu_try_guest_only(void)
+{
+	struct perf_event_attr attr = {
+		.type		= PERF_TYPE_HARDWARE,
+		.size		= sizeof(attr),
+		.config		= PERF_COUNT_HW_CPU_CYCLES,
+		.pinned		= 1,
+		.exclude_host	= 1,
+	};
+	struct pv_pmu_probe probe = { .err = -EBUSY };
+	int cpu = raw_smp_processor_id();
+
+	probe.event = perf_event_create_kernel_counter(&attr, cpu, NULL, NULL, NULL);
+	if (IS_ERR(probe.event))
+		return PTR_ERR(probe.event);
+
+	smp_call_function_single(cpu, pv_pmu_read_eventsel, &probe, 1);
+	perf_event_release_kernel(probe.event);
+	if (probe.err)
+		return probe.err;
+	return probe.eventsel & AMD64_EVENTSEL_GUESTONLY ? 0 : -EOPNOTSUPP;
+}
+
+static bool pv_pmu_has_guest_only(void)
+{
+	/* 0, or an errno; -EBUSY: not known yet */
+	static int tried = -EBUSY;
+
+	if (READ_ONCE(tried) == -EBUSY)
+		WRITE_ONCE(tried, pv_pmu_try_guest_only());
+	return !READ_ONCE(tried);
+}
+
+/* Does the host have a PMU that counts, and that can exclude the host from a count? */
+bool pv_pmu_host_has_pmu(void)
+{
+	struct x86_pmu_capability capability;
+
+	/* perf_get_x86_pmu_capability() warns on hybrid CPUs, whose PMUs differ */
+	if (boot_cpu_has(X86_FEATURE_HYBRID_CPU))
+		return false;
+
+	perf_get_x86_pmu_capability(&capability);
+	if (!capability.num_counters_gp)
+		return false;
+
+	if (boot_cpu_data.x86_vendor == X86_VENDOR_INTEL)
+		return capability.version >= 2;	/* has IA32_PERF_GLOBAL_CTRL */
+	return pv_pmu_has_amd_events() && pv_pmu_has_guest_only();
+}
+
+/* Called in NMI context; the vCPU has been made to exit by that. */
+static void pv_pmu_overflow(struct perf_event *event,
+			    struct perf_sample_data *data, struct pt_regs *regs)
+{
+	struct pv_pmu_slot *slot = event->overflow_handler_context;
+	struct kvm_vcpu *vcpu = slot->vcpu;
+	struct kvm_vcpu_pv_pmu *pv = vcpu->arch.pv_pmu;
+
+	slot->overflows++;
+	slot->period_sum += data->period;
+	/* perf has decided to stop the event until the next tick. */
+	if (event->hw.interrupts == ~0ULL)
+		slot->throttled++;
+
+	++vcpu->stat.pv_pmu_overflows;
+	set_bit(slot - pv->slots, &pv->overflowed);
+	kvm_make_request(KVM_REQ_PV_PMU, vcpu);
+}
+
+static int pv_pmu_check_raw(struct kvm *kvm, u64 config)
+{
+	if (!pv_pmu_allows(kvm, KVM_PV_PMU_POLICY_RAW, pv_pmu_raw))
+		return -EOPNOTSUPP;
+	if (config & ~pv_pmu_raw_mask())
+		return -EINVAL;
+	/* Event select 0 is no event of Intel's: perf gives it meanings of its own. */
+	if (!pv_pmu_has_amd_events() && !(config & ARCH_PERFMON_EVENTSEL_EVENT))
+		return -EINVAL;
+	return 0;
+}
+
+static int pv_pmu_check_type(struct kvm *kvm, const struct kvm_pv_pmu_request *request)
+{
+	switch (request->type) {
+	case PERF_TYPE_RAW:
+		return pv_pmu_check_raw(kvm, request->config);
+	case PERF_TYPE_HARDWARE:
+		/* The upper half would select a PMU of a hybrid CPU. */
+		if (request->config >= PERF_COUNT_HW_MAX)
+			return -EINVAL;
+		break;
+	case PERF_TYPE_HW_CACHE:
+		if (request->config >> 24)
+			return -EINVAL;
+		break;
+	default:
+		return -ENOENT;
+	}
+
+	return request->config1 ? -EINVAL : 0;
+}
+
+static int pv_pmu_check_request(struct kvm *kvm, const struct kvm_pv_pmu_request *request)
+{
+	u32 flags = request->flags;
+	bool sample = flags & KVM_PV_PMU_SAMPLE;
+
+	if (flags & ~PV_PMU_KNOWN_FLAGS || request->branch_sample_type ||
+	    request->reserved32 || request->reserved[0] || request->reserved[1])
+		return -EINVAL;
+	if (!!request->sample_period != sample || request->sample_period >> 63)
+		return -EINVAL;
+
+	/* The leader alone is pinned, as for perf_event_open(2). */
+	if (flags & KVM_PV_PMU_PINNED && request->group)
+		return -EINVAL;
+	if (flags & KVM_PV_PMU_PINNED &&
+	    !pv_pmu_allows(kvm, KVM_PV_PMU_POLICY_PINNED, pv_pmu_pinned))
+		return -EOPNOTSUPP;
+
+	if (flags & KVM_PV_PMU_FREQ && !sample)
+		return -EINVAL;
+	if (flags & KVM_PV_PMU_FREQ && !pv_pmu_can_adapt_period())
+		return -EOPNOTSUPP;
+
+	return pv_pmu_check_type(kvm, request);
+}
+
+static int pv_pmu_ask(int (*allowed)(void), u64 *refused_until)
+{
+	int r;
+
+	if (time_before64(get_jiffies_64(), *refused_until))
+		return -EACCES;
+
+	r = allowed();
+	if (r)
+		*refused_until = get_jiffies_64() + HZ;
+	return r;
+}
+
+/* What user space could not have opened, its guest cannot. */
+static int pv_pmu_check_permission(struct kvm_vcpu_pv_pmu *pv, bool kernel)
+{
+	int r = pv_pmu_ask(perf_allow_open, &pv->open_refused_until);
+
+	if (!r && kernel)
+		r = pv_pmu_ask(perf_allow_kernel, &pv->kernel_refused_until);
+	return r;
+}
+
+static unsigned int pv_pmu_index(const struct kvm_vcpu_pv_pmu *pv,
+				 const struct pv_pmu_slot *slot)
+{
+	return slot - pv->slots;
+}
+
+/* The leader of the slot's group: a perf event, NULL without a group, or -EINVAL */
+static struct perf_event *pv_pmu_leader(struct kvm_vcpu_pv_pmu *pv,
+					const struct pv_pmu_slot *slot)
+{
+	const struct pv_pmu_slot *leader;
+	u32 group = slot->request.group;
+
+	if (!group)
+		return NULL;
+	if (group > KVM_PV_PMU_NR_SLOTS)
+		return ERR_PTR(-EINVAL);
+
+	leader = &pv->slots[array_index_nospec(group - 1, KVM_PV_PMU_NR_SLOTS)];
+	if (!leader->event || leader->request.group)
+		return ERR_PTR(-EINVAL);
+	return leader->event;
+}
+
+static struct perf_event *pv_pmu_create(struct kvm_vcpu_pv_pmu *pv,
+					struct pv_pmu_slot *slot)
+{
+	const struct kvm_pv_pmu_request *request = &slot->request;
+	struct perf_event *leader = pv_pmu_leader(pv, slot);
+	u32 flags = request->flags;
+	struct perf_event_attr attr = {
+		.type		= request->type,
+		.size		= sizeof(attr),
+		.config		= request->config,
+		.config1	= request->config1,
+		.sample_period	= request->sample_period,
+		.disabled	= !(flags & KVM_PV_PMU_RUN),
+		.freq		= !!(flags & KVM_PV_PMU_FREQ),
+		.exclude_user	= !!(flags & KVM_PV_PMU_EXCLUDE_USER),
+		.exclude_kernel	= !!(flags & KVM_PV_PMU_EXCLUDE_KERNEL),
+		.pinned		= !!(flags & KVM_PV_PMU_PINNED),
+		.exclude_host	= 1,
+	};
+
+	if (IS_ERR(leader))
+		return leader;
+	if (leader)
+		return perf_event_create_kernel_sibling(&attr, leader, pv_pmu_overflow, slot);
+	return perf_event_create_kernel_counter(&attr, -1, current, pv_pmu_overflow, slot);
+}
+
+/* What can be said of an event only when perf knows it: it is released if not allowed. */
+static int pv_pmu_check_event(const struct pv_pmu_slot *slot, struct perf_event *event)
+{
+	if (!kvm_pmu_eventsel_is_allowed(slot->vcpu->kvm, event->hw.config))
+		return -EOPNOTSUPP;
+	/* The frequency has a limit that is not looked at when an event is created. */
+	if (event->attr.freq)
+		return perf_event_period(event, slot->request.sample_freq);
+	return 0;
+}
+
+static unsigned int pv_pmu_limit(struct kvm *kvm)
+{
+	return min(READ_ONCE(pv_pmu_max_events), kvm->arch.pv_pmu_max_events);
+}
+
+static int pv_pmu_open(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
+{
+	struct kvm *kvm = slot->vcpu->kvm;
+	struct perf_event *event;
+	int r;
+
+	r = pv_pmu_check_permission(pv, !(slot->request.flags & KVM_PV_PMU_EXCLUDE_KERNEL));
+	if (!r)
+		r = pv_pmu_check_request(kvm, &slot->request);
+	if (r)
+		return r;
+	if (slot->foreign)
+		return -ENODEV;
+	if (pv->nr_events >= pv_pmu_limit(kvm))
+		return -ENOSPC;
+
+	event = pv_pmu_create(pv, slot);
+	if (IS_ERR(event))
+		return PTR_ERR(event);
+
+	r = pv_pmu_check_event(slot, event);
+	if (r) {
+		perf_event_release_kernel(event);
+		return r;
+	}
+
+	slot->event = event;
+	slot->vcpu->stat.pv_pmu_events = ++pv->nr_events;
+	cond_resched();
+	return 0;
+}
+
+static void pv_pmu_release(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
+{
+	u64 enabled, running;
+
+	if (!slot->event)
+		return;
+
+	slot->count += perf_event_read_value(slot->event, &enabled, &running);
+	slot->time_enabled += enabled;
+	slot->time_running += running;
+	perf_event_release_kernel(slot->event);
+	slot->event = NULL;
+	slot->vcpu->stat.pv_pmu_events = --pv->nr_events;
+}
+
+/* Without its leader, perf would make each member of a group an event of its own. */
+static void pv_pmu_release_group(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *leader)
+{
+	unsigned int group = pv_pmu_index(pv, leader) + 1;
+	struct pv_pmu_slot *slot;
+
+	for (slot = pv->slots; slot < pv->slots + KVM_PV_PMU_NR_SLOTS; slot++) {
+		if (slot->event && slot->request.group == group) {
+			pv_pmu_release(pv, slot);
+			slot->status = -EINVAL;
+		}
+	}
+	pv_pmu_release(pv, leader);
+}
+
+void pv_pmu_close(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
+{
+	pv_pmu_release_group(pv, slot);
+	clear_bit(pv_pmu_index(pv, slot), &pv->overflowed);
+	*slot = (struct pv_pmu_slot){ .vcpu = slot->vcpu, .seq = slot->seq };
+}
+
+void pv_pmu_drop_anchor(struct kvm_vcpu_pv_pmu *pv)
+{
+	if (pv->anchor)
+		perf_event_release_kernel(pv->anchor);
+	pv->anchor = NULL;
+}
+
+/*
+ * An event of the hardware: the last one that is closed, and the next that is opened,
+ * would release and reserve buffers of all CPUs. Counting does not depend on it.
+ */
+void pv_pmu_create_anchor(struct kvm_vcpu_pv_pmu *pv)
+{
+	struct perf_event_attr attr = {
+		.type		= PERF_TYPE_HARDWARE,
+		.size		= sizeof(attr),
+		.config		= PERF_COUNT_HW_CPU_CYCLES,
+		.disabled	= 1,
+		.exclude_kernel	= 1,
+		.exclude_host	= 1,
+	};
+	struct perf_event *anchor;
+
+	pv_pmu_drop_anchor(pv);
+	if (pv_pmu_check_permission(pv, false))
+		return;
+
+	anchor = perf_event_create_kernel_counter(&attr, -1, current, NULL, NULL);
+	if (!IS_ERR(anchor))
+		pv->anchor = anchor;
+}
+
+static bool pv_pmu_is_same_event(const struct kvm_pv_pmu_request *a,
+				 const struct kvm_pv_pmu_request *b)
+{
+	struct kvm_pv_pmu_request c = *b;
+
+	c.flags ^= (a->flags ^ b->flags) & KVM_PV_PMU_RUN;
+	c.sample_period = a->sample_period;
+	return !memcmp(a, &c, sizeof(c));
+}
+
+/* Change what can be changed of an event that has been opened. */
+static int pv_pmu_change(struct pv_pmu_slot *slot,
+			 const struct kvm_pv_pmu_request *request)
+{
+	u32 changed = slot->request.flags ^ request->flags;
+	int r;
+
+	if (request->sample_period != slot->request.sample_period) {
+		r = perf_event_period(slot->event, request->sample_period);
+		if (r)
+			return r;
+	}
+
+	if (changed & KVM_PV_PMU_RUN) {
+		if (request->flags & KVM_PV_PMU_RUN)
+			perf_event_enable(slot->event);
+		else
+			perf_event_disable(slot->event);
+	}
+
+	return 0;
+}
+
+static void pv_pmu_commit_slot(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot,
+			       const struct kvm_pv_pmu_request *request)
+{
+	if (!pv_pmu_is_same_event(&slot->request, request))
+		pv_pmu_close(pv, slot);
+
+	if (slot->event) {
+		slot->status = pv_pmu_change(slot, request);
+		slot->request = *request;
+		if (slot->status)
+			pv_pmu_release_group(pv, slot);
+	} else {
+		slot->request = *request;
+		slot->status = __ratelimit(&pv->opens) ? pv_pmu_open(pv, slot) : -EAGAIN;
+	}
+}
+
+/* Make room first. A leader is there before the members of its group. */
+void pv_pmu_commit_copies(struct kvm_vcpu_pv_pmu *pv, unsigned long mask)
+{
+	const struct kvm_pv_pmu_request *requests = pv->requests;
+	int i;
+
+	for_each_set_bit(i, &mask, KVM_PV_PMU_NR_SLOTS) {
+		if (!(requests[i].flags & KVM_PV_PMU_OPEN)) {
+			pv_pmu_close(pv, &pv->slots[i]);
+			__clear_bit(i, &mask);
+		}
+	}
+
+	for_each_set_bit(i, &mask, KVM_PV_PMU_NR_SLOTS) {
+		if (!requests[i].group)
+			pv_pmu_commit_slot(pv, &pv->slots[i], &requests[i]);
+	}
+
+	for_each_set_bit(i, &mask, KVM_PV_PMU_NR_SLOTS) {
+		if (requests[i].group)
+			pv_pmu_commit_slot(pv, &pv->slots[i], &requests[i]);
+	}
+}
+
+/* Open all that is declared, the leaders before the members of their groups. */
+void pv_pmu_open_all(struct kvm_vcpu_pv_pmu *pv)
+{
+	struct pv_pmu_slot *slot, *end = pv->slots + KVM_PV_PMU_NR_SLOTS;
+
+	for (slot = pv->slots; slot < end; slot++) {
+		if (pv_pmu_is_open(slot) && !slot->request.group)
+			slot->status = pv_pmu_open(pv, slot);
+	}
+	for (slot = pv->slots; slot < end; slot++) {
+		if (pv_pmu_is_open(slot) && slot->request.group)
+			slot->status = pv_pmu_open(pv, slot);
+	}
+}
+
+/* Count with events of the thread that now runs the vCPU, as is allowed now. */
+void pv_pmu_reopen(struct kvm_vcpu_pv_pmu *pv)
+{
+	int i;
+
+	for (i = 0; i < KVM_PV_PMU_NR_SLOTS; i++)
+		pv_pmu_release(pv, &pv->slots[i]);
+	pv_pmu_create_anchor(pv);
+	pv_pmu_open_all(pv);
+}
+
+void pv_pmu_read(const struct pv_pmu_slot *slot, struct kvm_pv_pmu_report *report)
+{
+	struct perf_event *event = slot->event;
+	u64 enabled, running;
+
+	*report = (struct kvm_pv_pmu_report){};
+	if (!pv_pmu_is_open(slot))
+		return;
+
+	report->status = slot->status;
+	report->count = slot->count;
+	report->time_enabled = slot->time_enabled;
+	report->time_running = slot->time_running;
+	report->overflows = slot->overflows;
+	report->period_sum = slot->period_sum;
+	report->throttled = slot->throttled;
+
+	if (!event)
+		return;
+
+	report->count += perf_event_read_value(event, &enabled, &running);
+	report->time_enabled += enabled;
+	report->time_running += running;
+	if (event->state == PERF_EVENT_STATE_ERROR)
+		report->status = -EBUSY;
+}
