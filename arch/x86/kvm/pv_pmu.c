@@ -24,9 +24,9 @@ static bool __read_mostly pv_pmu = true;
 module_param(pv_pmu, bool, 0444);
 MODULE_PARM_DESC(pv_pmu, "Let guests have the paravirtual PMU");
 
-/* Perf events that a guest makes its vCPU open: so many in 100 ms, and then more. */
-#define PV_PMU_OPENS		128
-#define PV_PMU_OPENS_INTERVAL	(HZ / 10)
+static unsigned int __read_mostly pv_pmu_max_opens = 128;
+module_param(pv_pmu_max_opens, uint, 0644);
+MODULE_PARM_DESC(pv_pmu_max_opens, "Events that a vCPU may open in 100 ms (0: no limit)");
 
 #define PV_PMU_POLICIES	(KVM_PV_PMU_POLICY_EVENTS | KVM_PV_PMU_POLICY_RAW |	\
 			 KVM_PV_PMU_POLICY_PINNED)
@@ -510,6 +510,7 @@ static int pv_pmu_enable(struct kvm_vcpu *vcpu, u64 data)
 static struct kvm_vcpu_pv_pmu *pv_pmu_alloc(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_pv_pmu *pv = kzalloc(sizeof(*pv), GFP_KERNEL_ACCOUNT);
+	int max_opens = min(READ_ONCE(pv_pmu_max_opens), INT_MAX);
 	int i;
 
 	if (!pv)
@@ -517,7 +518,7 @@ static struct kvm_vcpu_pv_pmu *pv_pmu_alloc(struct kvm_vcpu *vcpu)
 
 	for (i = 0; i < KVM_PV_PMU_NR_SLOTS; i++)
 		pv->slots[i].vcpu = vcpu;
-	ratelimit_state_init(&pv->opens, PV_PMU_OPENS_INTERVAL, PV_PMU_OPENS);
+	ratelimit_state_init(&pv->opens, max_opens ? HZ / 10 : 0, max_opens);
 	/* a guest that meets the limit is no matter for the log */
 	ratelimit_set_flags(&pv->opens, RATELIMIT_MSG_ON_RELEASE);
 

@@ -298,7 +298,8 @@ static struct perf_event *pv_pmu_create(struct kvm_vcpu_pv_pmu *pv,
 		.config		= request->config,
 		.config1	= request->config1,
 		.sample_period	= request->sample_period,
-		.disabled	= !(flags & KVM_PV_PMU_RUN),
+		/* see pv_pmu_start_all(); perf checks that all that is enabled in a group fits */
+		.disabled	= !leader || !(flags & KVM_PV_PMU_RUN),
 		.freq		= !!(flags & KVM_PV_PMU_FREQ),
 		.exclude_user	= !!(flags & KVM_PV_PMU_EXCLUDE_USER),
 		.exclude_kernel	= !!(flags & KVM_PV_PMU_EXCLUDE_KERNEL),
@@ -356,6 +357,7 @@ static int pv_pmu_open(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
 	}
 
 	slot->event = event;
+	slot->start = !slot->request.group;
 	slot->vcpu->stat.pv_pmu_events = ++pv->nr_events;
 	cond_resched();
 	return 0;
@@ -454,13 +456,35 @@ static int pv_pmu_change(struct pv_pmu_slot *slot,
 	}
 
 	if (changed & KVM_PV_PMU_RUN) {
-		if (request->flags & KVM_PV_PMU_RUN)
-			perf_event_enable(slot->event);
-		else
+		slot->start = true;
+		if (!(request->flags & KVM_PV_PMU_RUN))
 			perf_event_disable(slot->event);
 	}
 
 	return 0;
+}
+
+static void pv_pmu_start(struct pv_pmu_slot *slot)
+{
+	if (slot->event && slot->start && slot->request.flags & KVM_PV_PMU_RUN)
+		perf_event_enable(slot->event);
+	slot->start = false;
+}
+
+/*
+ * Start the members of a group before the leader: if the leader were on a counter
+ * before the members, its times would not be those of the group.
+ */
+static void pv_pmu_start_all(struct kvm_vcpu_pv_pmu *pv)
+{
+	struct pv_pmu_slot *slot, *end = pv->slots + KVM_PV_PMU_NR_SLOTS;
+
+	for (slot = pv->slots; slot < end; slot++) {
+		if (slot->request.group)
+			pv_pmu_start(slot);
+	}
+	for (slot = pv->slots; slot < end; slot++)
+		pv_pmu_start(slot);
 }
 
 static void pv_pmu_commit_slot(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot,
@@ -502,6 +526,8 @@ void pv_pmu_commit_copies(struct kvm_vcpu_pv_pmu *pv, unsigned long mask)
 		if (requests[i].group)
 			pv_pmu_commit_slot(pv, &pv->slots[i], &requests[i]);
 	}
+
+	pv_pmu_start_all(pv);
 }
 
 /* Open all that is declared, the leaders before the members of their groups. */
@@ -517,6 +543,7 @@ void pv_pmu_open_all(struct kvm_vcpu_pv_pmu *pv)
 		if (pv_pmu_is_open(slot) && slot->request.group)
 			slot->status = pv_pmu_open(pv, slot);
 	}
+	pv_pmu_start_all(pv);
 }
 
 /* Count with events of the thread that now runs the vCPU, as is allowed now. */

@@ -18,6 +18,7 @@
  * @event:	counts; NULL if nothing is open, or if it cannot be counted
  * @status:	kvm_pv_pmu_report.status
  * @seq:	kvm_pv_pmu_report.seq
+ * @start:	@event is to be started, if the request has KVM_PV_PMU_RUN
  * @foreign:	a raw event that was opened on a host with another PMU
  * @count:	what perf events before @event have counted for the same request
  * @time_enabled: see @count
@@ -32,6 +33,7 @@ struct pv_pmu_slot {
 	struct perf_event *event;
 	int status;
 	u32 seq;
+	bool start;
 	bool foreign;
 
 	u64 count;

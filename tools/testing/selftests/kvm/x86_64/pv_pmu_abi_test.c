@@ -4,10 +4,11 @@
  *
  *  - The MSR is listed and reads back. A reserved bit, an address without writable
  *    memory, and an area without a cookie raise #GP.
- *  - The host fills in the header of the area.
+ *  - The host fills in the host's half of the header, and nothing of the guest's half.
  *  - The hypercall refuses an unknown operation, an unknown slot, a caller in user
  *    mode, and a vCPU without an area.
- *  - Without the feature bit there is neither the MSR nor the hypercall.
+ *  - Without the feature bit there is neither the MSR nor the hypercall; nor without
+ *    the VM's policy, whatever CPUID says.
  *  - An unknown event and a malformed request get a status and do not count; the
  *    event in the slot beside does.
  */
@@ -44,7 +45,11 @@ TEST_F(pv_pmu, header)
 {
 	struct kvm_pv_pmu_header *header = pv_pmu_area_header(self->vcpu);
 	uint64_t msr = pv_pmu_area_gpa(self->vcpu, 0) | KVM_PV_PMU_ENABLED;
+	uint64_t pmu = host_cpu_is_amd ? KVM_PV_PMU_VENDOR_AMD : KVM_PV_PMU_VENDOR_INTEL;
+	uint32_t generation, eax, unused;
 	int i;
+
+	cpuid(1, &eax, &unused, &unused, &unused);
 
 	memset(header, 0xff, sizeof(*header));
 	pv_pmu_enable(self->vcpu);
@@ -53,15 +58,26 @@ TEST_F(pv_pmu, header)
 	TEST_ASSERT_EQ(header->cookie, COOKIE);
 	TEST_ASSERT_EQ(header->cookie_echo, COOKIE);
 	TEST_ASSERT_EQ(header->overflow, 0);
-	for (i = 0; i < ARRAY_SIZE(header->reserved); i++)
-		TEST_ASSERT_EQ(header->reserved[i], 0);
+	TEST_ASSERT_EQ(header->pmu, pmu << 32 | (eax & ~0xf));
+	TEST_ASSERT(header->nr_counters >= 4 && header->nr_counters < 64,
+		    "the host says that it has %u counters", header->nr_counters);
+	for (i = 0; i < ARRAY_SIZE(header->reserved_host); i++)
+		TEST_ASSERT_EQ(header->reserved_host[i], 0);
+	for (i = 0; i < ARRAY_SIZE(header->reserved_guest); i++)
+		TEST_ASSERT_EQ(header->reserved_guest[i], -1);
 	TEST_ASSERT(header->features & KVM_PV_PMU_FEATURE_SAMPLE,
 		    "the header has no KVM_PV_PMU_FEATURE_SAMPLE");
 	TEST_ASSERT(header->features & KVM_PV_PMU_FEATURE_FREQ,
 		    "the header has no KVM_PV_PMU_FEATURE_FREQ");
+	TEST_ASSERT(header->features & KVM_PV_PMU_FEATURE_GROUP,
+		    "the header has no KVM_PV_PMU_FEATURE_GROUP");
 
 	TEST_ASSERT_EQ(pv_pmu_rdmsr(self->vcpu), msr);
 	TEST_ASSERT_EQ(vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU), msr);
+
+	generation = header->generation;
+	pv_pmu_enable(self->vcpu);
+	TEST_ASSERT(header->generation != generation, "the generation has not changed");
 }
 
 TEST_F(pv_pmu, msr_reserved_bits)
@@ -97,7 +113,7 @@ TEST_F(pv_pmu, msr_no_memory)
 		 offsetof(struct kvm_pv_pmu_header, cookie);
 	*cookie = COOKIE;
 	pv_pmu_assert_wrmsr_faults(self->vcpu, READONLY_GPA | KVM_PV_PMU_ENABLED);
-	TEST_ASSERT_EQ(cookie[1], 0);
+	TEST_ASSERT_EQ(((struct kvm_pv_pmu_header *)(cookie - 8))->cookie_echo, 0);
 }
 
 TEST_F(pv_pmu, msr_no_cookie)
@@ -178,6 +194,99 @@ TEST_F(pv_pmu, feature_off_enforced)
 	assert_absent(self->vcpu);
 }
 
+static struct kvm_vcpu *create_with_cap(struct kvm_vm **vm, int cap, uint64_t arg)
+{
+	struct kvm_vcpu *vcpu;
+
+	*vm = vm_create(1);
+	vm_enable_cap(*vm, cap, arg);
+	vcpu = pv_pmu_vm_finish(*vm);
+	return vcpu;
+}
+
+/* The VM's policy holds although CPUID has the feature bit. */
+TEST_F(pv_pmu, policy_without_events)
+{
+	struct kvm_vm *vm;
+
+	assert_absent(create_with_cap(&vm, KVM_CAP_X86_PV_PMU, 0));
+	kvm_vm_free(vm);
+}
+
+TEST_F(pv_pmu, no_pmu_of_any_kind)
+{
+	struct kvm_vm *vm;
+
+	assert_absent(create_with_cap(&vm, KVM_CAP_PMU_CAPABILITY, KVM_PMU_CAP_DISABLE));
+	kvm_vm_free(vm);
+}
+
+/* A VMM that asks for it gets the paravirtual PMU without a virtual one. */
+TEST_F(pv_pmu, policy_without_vpmu)
+{
+	const uint64_t policies = vm_check_cap(self->vm, KVM_CAP_X86_PV_PMU);
+	struct kvm_vm *vm = vm_create(1);
+	struct kvm_vcpu *vcpu;
+
+	vm_enable_cap(vm, KVM_CAP_X86_PV_PMU, policies);
+	vm_enable_cap(vm, KVM_CAP_PMU_CAPABILITY, KVM_PMU_CAP_DISABLE);
+	vcpu = pv_pmu_vm_finish(vm);
+	pv_pmu_enable(vcpu);
+	pv_pmu_commit(vcpu, 0);
+	kvm_vm_free(vm);
+}
+
+static int enable_policy(struct kvm_vm *vm, uint64_t policy, uint64_t max_events)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_X86_PV_PMU, .args = { policy, max_events },
+	};
+
+	return __vm_ioctl(vm, KVM_ENABLE_CAP, &cap) ? -errno : 0;
+}
+
+TEST_F(pv_pmu, policy_bad_arguments)
+{
+	const uint64_t policies = vm_check_cap(self->vm, KVM_CAP_X86_PV_PMU);
+	struct kvm_vm *vm = vm_create(1);
+	int bit;
+
+	TEST_ASSERT_EQ(policies, KVM_PV_PMU_POLICY_EVENTS | KVM_PV_PMU_POLICY_RAW |
+				 KVM_PV_PMU_POLICY_PINNED);
+	for (bit = 3; bit < 64; bit++)
+		TEST_ASSERT_EQ(enable_policy(vm, policies | BIT_ULL(bit), 0), -EINVAL);
+	TEST_ASSERT_EQ(enable_policy(vm, policies, NR_SLOTS + 1), -EINVAL);
+	TEST_ASSERT_EQ(enable_policy(vm, policies, -1), -EINVAL);
+	TEST_ASSERT_EQ(enable_policy(vm, policies, NR_SLOTS), 0);
+	/* too late: there is a vCPU */
+	pv_pmu_vm_finish(vm);
+	TEST_ASSERT_EQ(enable_policy(vm, policies, 0), -EINVAL);
+	kvm_vm_free(vm);
+}
+
+TEST_F(pv_pmu, policy_limits)
+{
+	struct kvm_vm *vm = vm_create(1);
+	struct kvm_vcpu *vcpu;
+
+	TEST_ASSERT_EQ(enable_policy(vm, KVM_PV_PMU_POLICY_EVENTS, 2), 0);
+	vcpu = pv_pmu_vm_finish(vm);
+	pv_pmu_enable(vcpu);
+	TEST_ASSERT(!(pv_pmu_area_header(vcpu)->features &
+		      (KVM_PV_PMU_FEATURE_RAW | KVM_PV_PMU_FEATURE_PINNED)),
+		    "the header has features that the policy forbids");
+	pv_pmu_request(vcpu, 0, HARDWARE(INSTRUCTIONS, .type = PERF_TYPE_RAW, .config = 0xc0));
+	pv_pmu_request(vcpu, 1, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(vcpu, 2, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(vcpu, 3, HARDWARE(INSTRUCTIONS));
+	pv_pmu_commit(vcpu, 0xf);
+	ASSERT_STATUS(vcpu, 0, -EOPNOTSUPP);
+	ASSERT_STATUS(vcpu, 1, 0);
+	ASSERT_STATUS(vcpu, 2, 0);
+	ASSERT_STATUS(vcpu, 3, -ENOSPC);
+	kvm_vm_free(vm);
+}
+
 TEST_F(pv_pmu, feature_on_enforced)
 {
 	vcpu_enable_cap(self->vcpu, KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1);
@@ -235,7 +344,11 @@ TEST_F(pv_pmu, malformed_requests)
 		*HARDWARE(CPU_CYCLES, .flags = run | BIT(31)),
 		*HARDWARE(CPU_CYCLES, .reserved[0] = 1),
 		*HARDWARE(CPU_CYCLES, .reserved[1] = 1ull << 63),
-		*HARDWARE(CPU_CYCLES, .reserved[2] = 1),
+		*HARDWARE(CPU_CYCLES, .reserved32 = 1),
+		*HARDWARE(CPU_CYCLES, .group = 2),		/* itself */
+		*HARDWARE(CPU_CYCLES, .group = 3),		/* a slot without an event */
+		*HARDWARE(CPU_CYCLES, .group = NR_SLOTS + 1),
+		*HARDWARE(CPU_CYCLES, .group = -1),
 		*HARDWARE(CPU_CYCLES, .branch_sample_type = PERF_SAMPLE_BRANCH_ANY),
 		*HARDWARE(CPU_CYCLES, .sample_period = PERIOD),
 		*HARDWARE(CPU_CYCLES, .flags = sample),

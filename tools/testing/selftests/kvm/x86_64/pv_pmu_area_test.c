@@ -7,6 +7,8 @@
  *    elsewhere, or changed the cookie; nor after a reset, or the end of the VM.
  *  - No write after the VMM has removed, write-protected or unmapped the memory.
  *  - A page that the host writes to is dirty.
+ *  - When KVM_RUN has returned because the VMM stopped the vCPU, the reports are up
+ *    to date. Reading the MSR writes nothing.
  *  - A guest that registers a page table as area hurts only the guest.
  */
 #include <linux/perf_event.h>
@@ -156,11 +158,13 @@ TEST_F(pv_pmu, dirty_log)
 	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), 0);
 	ASSERT_COUNT(pv_pmu_report(self->vcpu, 0)->count, INSTRUCTIONS(LOOPS));
 
-	/* a VMM that saves the vCPU reads the MSR: the host updates the reports */
-	vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU);
+	/* a VMM stops the vCPU, to save it: the host updates the reports, once */
+	pv_pmu_stop_vcpu(self->vcpu);
 	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), page);
 	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->count > INSTRUCTIONS(LOOPS),
-		    "the report is not updated when user space reads the MSR");
+		    "the report is not updated when KVM_RUN returns -EINTR");
+	pv_pmu_stop_vcpu(self->vcpu);
+	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), 0);
 
 	/* the NMI handler leaves the area alone: only the host makes the page dirty */
 	pv_pmu_mailbox(self->vcpu)->look = false;
@@ -168,11 +172,65 @@ TEST_F(pv_pmu, dirty_log)
 	pv_pmu_commit(self->vcpu, BIT(0));
 	pv_pmu_dirty_areas(self->vm);
 	pv_pmu_spin(self->vcpu, LOOPS);
-	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->nmis, 1);
+	TEST_ASSERT(pv_pmu_mailbox(self->vcpu)->nmis, "no NMI for an overflow");
 	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), page);
 
 	vm_mem_region_set_flags(self->vm, AREA_SLOT, 0);
 	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+}
+
+TEST_F(pv_pmu, reading_the_msr)
+{
+	struct kvm_pv_pmu_area copy;
+	int i;
+
+	vm_mem_region_set_flags(self->vm, AREA_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
+	pv_pmu_mailbox(self->vcpu)->look = false;
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_dirty_areas(self->vm);
+	copy = *pv_pmu_area(self->vcpu);
+	for (i = 0; i < 1000; i++)
+		vcpu_get_msr(self->vcpu, MSR_KVM_PV_PMU);
+	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
+	TEST_ASSERT_EQ(pv_pmu_dirty_areas(self->vm), 0);
+}
+
+#define RING_ENTRIES	512
+
+static int dirty_entries(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_dirty_gfn *ring = vcpu_map_dirty_ring(vcpu);
+	int i, n = 0;
+
+	for (i = 0; i < RING_ENTRIES; i++)
+		n += READ_ONCE(ring[i].flags) & KVM_DIRTY_GFN_F_DIRTY;
+	return n;
+}
+
+/* A VMM reads the MSR, and stops the vCPU, more often than the dirty ring has entries. */
+TEST_F(pv_pmu, dirty_ring)
+{
+	struct kvm_vm *vm = vm_create(1);
+	struct kvm_vcpu *vcpu;
+	int i, n;
+
+	vm_enable_dirty_ring(vm, RING_ENTRIES * sizeof(struct kvm_dirty_gfn));
+	vcpu = pv_pmu_vm_finish(vm);
+	vm_mem_region_set_flags(vm, AREA_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
+	pv_pmu_enable(vcpu);
+	pv_pmu_request(vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(vcpu, BIT(0), LOOPS);
+	pv_pmu_stop_vcpu(vcpu);
+	n = dirty_entries(vcpu);
+	TEST_ASSERT(n, "the ring has no entry");
+	for (i = 0; i < 1000; i++) {
+		vcpu_get_msr(vcpu, MSR_KVM_PV_PMU);
+		pv_pmu_stop_vcpu(vcpu);
+	}
+	TEST_ASSERT_EQ(dirty_entries(vcpu), n);
+	kvm_vm_free(vm);
 }
 
 TEST_F(pv_pmu, memory_gone)
@@ -250,14 +308,15 @@ static uint64_t guest_read(uint64_t address, uint64_t unused)
 TEST_F(pv_pmu, area_is_page_table)
 {
 	uint64_t *ptes = vm_get_page_table_entry(self->vm, AREA_GPA);
-	uint64_t gpa = addr_hva2gpa(self->vm, ptes), pte = ptes[2];
+	uint64_t gpa = addr_hva2gpa(self->vm, ptes), pte;
 	struct kvm_pv_pmu_area *area = (void *)ptes;
 
-	/* a page table entry serves as the cookie */
+	/* a page table entry of no use serves as the cookie */
+	pte = ptes[8] = COOKIE << 12;
 	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpu, gpa | KVM_PV_PMU_ENABLED), 0);
 	TEST_ASSERT_EQ(ptes[0], KVM_PV_PMU_VERSION | (uint64_t)NR_SLOTS << 32);
-	TEST_ASSERT_EQ(ptes[2], pte);
-	TEST_ASSERT_EQ(ptes[3], pte);
+	TEST_ASSERT_EQ(ptes[2], pte);	/* cookie_echo */
+	TEST_ASSERT_EQ(ptes[8], pte);	/* cookie */
 
 	*area_request(area, 0) = *HARDWARE(INSTRUCTIONS);
 	pv_pmu_count(self->vcpu, ALL_SLOTS, LOOPS);

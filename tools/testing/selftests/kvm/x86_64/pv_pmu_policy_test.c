@@ -90,31 +90,7 @@ TEST_F(pv_pmu, event_filter)
 
 /* ---- what the host grants */
 
-#define PARAMETER(name)	"/sys/module/kvm/parameters/" name
 #define PARANOID	"/proc/sys/kernel/perf_event_paranoid"
-
-static bool write_string(const char *path, const char *val)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, val, strlen(val)) == strlen(val);
-	close(fd);
-	return ok;
-}
-
-static void read_string(const char *path, char *val, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	ssize_t n = fd < 0 ? -1 : read(fd, val, size - 1);
-
-	TEST_ASSERT(n >= 0, "%s cannot be read", path);
-	val[n] = 0;
-	val[strcspn(val, "\n")] = 0;
-	close(fd);
-}
 
 FIXTURE(pv_pmu_policy) {
 	struct kvm_vm *vm;
@@ -135,12 +111,12 @@ FIXTURE_VARIANT(pv_pmu_policy) {
 
 FIXTURE_SETUP(pv_pmu_policy)
 {
-	read_string(variant->path, self->old, sizeof(self->old));
+	pv_pmu_read_setting(variant->path, self->old, sizeof(self->old));
 }
 
 FIXTURE_TEARDOWN_PARENT(pv_pmu_policy)
 {
-	write_string(variant->path, self->old);
+	pv_pmu_write_setting(variant->path, self->old);
 }
 
 static void set_capability(int cap, bool on)
@@ -232,6 +208,32 @@ static void test_no_pinned_events(struct kvm_vcpu *vcpu)
 					       KVM_PV_PMU_PINNED), -EOPNOTSUPP);
 }
 
+/* A pinned event has a counter, or -EBUSY; so has a group with a pinned leader. */
+static void test_pinned_events(struct kvm_vcpu *vcpu)
+{
+	const uint32_t pinned = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN | KVM_PV_PMU_PINNED;
+	int fds[MAX_COUNTERS], n;
+
+	kvm_pin_this_task_to_pcpu(0);
+	pv_pmu_enable(vcpu);
+	n = pv_pmu_take_counters(fds, 1);
+	pv_pmu_request(vcpu, 0, HARDWARE(INSTRUCTIONS, .flags = pinned));
+	pv_pmu_request(vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = pinned));
+	pv_pmu_count(vcpu, 3, LOOPS);
+	ASSERT_STATUS(vcpu, 0, 0);
+	ASSERT_STATUS(vcpu, 1, -EBUSY);
+	ASSERT_COUNT(pv_pmu_report(vcpu, 0)->count, INSTRUCTIONS(LOOPS));
+	TEST_ASSERT_EQ(pv_pmu_report(vcpu, 1)->count, 0);
+
+	/* with free counters, a new request counts */
+	pv_pmu_give_counters(fds, n);
+	pv_pmu_stop(vcpu, 1);
+	pv_pmu_request(vcpu, 1, HARDWARE(INSTRUCTIONS, .flags = pinned));
+	pv_pmu_count(vcpu, BIT(1), LOOPS);
+	ASSERT_STATUS(vcpu, 1, 0);
+	ASSERT_COUNT(pv_pmu_report(vcpu, 1)->count, INSTRUCTIONS(LOOPS));
+}
+
 FIXTURE_VARIANT_ADD(pv_pmu_policy, max_events) {
 	PARAMETER("pv_pmu_max_events"), "2", test_max_events
 };
@@ -242,6 +244,10 @@ FIXTURE_VARIANT_ADD(pv_pmu_policy, no_raw_events) {
 
 FIXTURE_VARIANT_ADD(pv_pmu_policy, no_pinned_events) {
 	PARAMETER("pv_pmu_pinned"), "N", test_no_pinned_events
+};
+
+FIXTURE_VARIANT_ADD(pv_pmu_policy, pinned_events) {
+	PARAMETER("pv_pmu_pinned"), "Y", test_pinned_events
 };
 
 FIXTURE_VARIANT_ADD(pv_pmu_policy, very_paranoid) {
@@ -256,7 +262,7 @@ TEST_F(pv_pmu_policy, holds)
 {
 	uint64_t faults = pv_pmu_host_faults();
 
-	if (strcmp(self->old, variant->val) && !write_string(variant->path, variant->val))
+	if (strcmp(self->old, variant->val) && !pv_pmu_write_setting(variant->path, variant->val))
 		SKIP(return, "%s cannot be set to %s", variant->path, variant->val);
 	self->vm = pv_pmu_vm_create(self->vcpus);
 	variant->test(self->vcpus[0]);

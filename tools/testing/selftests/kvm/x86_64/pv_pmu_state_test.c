@@ -7,6 +7,9 @@
  *  - A pending overflow bit raises one NMI, whether the saved state has an NMI or
  *    not.
  *  - The host does not write to the area without memory, or with another cookie.
+ *    When the memory is there, the restore is made up for.
+ *  - The generation changes. On another PMU a raw event does not count, also after a
+ *    second restore; a generic event does.
  *  - A request that the new host cannot count gets a status.
  */
 #include <linux/perf_event.h>
@@ -140,7 +143,60 @@ TEST_F(pv_pmu, restores_without_memory)
 	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 0);
 	TEST_ASSERT_EQ(pv_pmu_hypercall(self->vcpu, KVM_PV_PMU_OP_COMMIT, 1), -KVM_EFAULT);
 	pv_pmu_assert_untouched(pv_pmu_area(self->vcpu), &copy);
+
 	pv_pmu_set_memslot(self->vm, 0, AREAS * PAGE_SIZE);
+	pv_pmu_spin(self->vcpu, LOOPS);
+	TEST_ASSERT_EQ(pv_pmu_live_events(self->vcpu), 1);
+	pv_pmu_count(self->vcpu, 0, LOOPS);
+	TEST_ASSERT(pv_pmu_report(self->vcpu, 0)->count >=
+		    area_report(&copy, 0)->count + INSTRUCTIONS(LOOPS),
+		    "the event does not go on counting when the memory is there");
+}
+
+TEST_F(pv_pmu, restores_on_another_pmu)
+{
+	struct kvm_pv_pmu_header *header = pv_pmu_area_header(self->vcpu);
+	struct kvm_x86_state *state;
+	uint32_t generation;
+	uint64_t count;
+
+	pv_pmu_enable(self->vcpu);
+	pv_pmu_request(self->vcpu, 0, HARDWARE(INSTRUCTIONS));
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS, .type = PERF_TYPE_RAW,
+					       .config = 0xc0));
+	pv_pmu_count(self->vcpu, 3, LOOPS);
+	ASSERT_STATUS(self->vcpu, 1, 0);
+	generation = header->generation;
+
+	/* as if the area had been saved on another host */
+	state = save(self->vcpu);
+	header->pmu ^= 0x10;
+	count = pv_pmu_report(self->vcpu, 1)->count;
+	self->vcpu = restore(self->vm, state);
+	pv_pmu_count(self->vcpu, 0, LOOPS);
+	TEST_ASSERT(header->generation != generation, "the generation has not changed");
+	ASSERT_STATUS(self->vcpu, 0, 0);
+	pv_pmu_sync(self->vcpu, 3);
+	ASSERT_STATUS(self->vcpu, 1, -ENODEV);
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 1)->count, count);
+
+	/* a COMMIT of the same event, and a second restore, change nothing */
+	pv_pmu_commit(self->vcpu, 3);
+	ASSERT_STATUS(self->vcpu, 1, -ENODEV);
+	self->vcpu = restore(self->vm, save(self->vcpu));
+	pv_pmu_count(self->vcpu, 3, LOOPS);
+	ASSERT_STATUS(self->vcpu, 0, 0);
+	ASSERT_STATUS(self->vcpu, 1, -ENODEV);
+	TEST_ASSERT_EQ(pv_pmu_report(self->vcpu, 1)->count, count);
+
+	/* closed and opened, the event is one of this host */
+	pv_pmu_request(self->vcpu, 1, REQUEST());
+	pv_pmu_commit(self->vcpu, BIT(1));
+	pv_pmu_request(self->vcpu, 1, HARDWARE(INSTRUCTIONS, .type = PERF_TYPE_RAW,
+					       .config = 0xc0));
+	pv_pmu_count(self->vcpu, BIT(1), LOOPS);
+	ASSERT_STATUS(self->vcpu, 1, 0);
+	ASSERT_COUNT(pv_pmu_report(self->vcpu, 1)->count, INSTRUCTIONS(LOOPS));
 }
 
 TEST_F(pv_pmu, restores_another_cookie)

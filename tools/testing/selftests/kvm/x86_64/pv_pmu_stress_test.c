@@ -64,7 +64,8 @@ static uint64_t guest_rewrite(uint64_t address, uint64_t times)
 		WRITE_ONCE(r->type, i % 7 ? PERF_TYPE_HARDWARE : i);
 		WRITE_ONCE(r->flags, i % 5 ? KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN : i);
 		WRITE_ONCE(r->sample_period, i % 11 ? 0 : PERIOD);
-		WRITE_ONCE(r->reserved[i % 3], !(i % 13));
+		WRITE_ONCE(r->reserved[i % 2], !(i % 13));
+		WRITE_ONCE(r->group, i % 3 ? 0 : i % (NR_SLOTS + 3));
 	}
 	return 0;
 }
@@ -131,6 +132,7 @@ static void guest_random_request(struct kvm_pv_pmu_request *r, uint64_t x)
 	WRITE_ONCE(r->flags, flags);
 	WRITE_ONCE(r->sample_period,
 		   flags & KVM_PV_PMU_SAMPLE || !sane ? periods[x >> 34 & 3] : 0);
+	WRITE_ONCE(r->group, x >> 41 & 1 ? x >> 42 & 0x3f : 0);
 	WRITE_ONCE(r->reserved[1], !sane && !(x >> 40 & 7));
 }
 
@@ -244,8 +246,17 @@ TEST_F_TIMEOUT(pv_pmu, random_commits, 3600)
 		    RANDOM_COMMITS / 20);
 }
 
+/* Without the limit of events that are opened in a time, more of them are. */
 int main(int argc, char *argv[])
 {
+	char max_opens[16];
+	int r;
+
 	pv_pmu_test_init();
-	return test_harness_run(argc, argv);
+	pv_pmu_read_setting(PARAMETER("pv_pmu_max_opens"), max_opens, sizeof(max_opens));
+	TEST_ASSERT(pv_pmu_write_setting(PARAMETER("pv_pmu_max_opens"), "0"),
+		    "the limit of events that are opened cannot be switched off");
+	r = test_harness_run(argc, argv);
+	pv_pmu_write_setting(PARAMETER("pv_pmu_max_opens"), max_opens);
+	return r;
 }

@@ -29,6 +29,8 @@
 #define LOOPS		10000
 #define PERIOD		5000
 
+#define MAX_COUNTERS	64
+
 /* Instructions and branches between the two hypercalls of pv_pmu_guest_count(). */
 #define INSTRUCTIONS(loops)	(2 * (loops) + 3)
 #define BRANCHES(loops)		(loops)
@@ -81,6 +83,7 @@ struct kvm_pv_pmu_header *pv_pmu_area_header(struct kvm_vcpu *vcpu);
 struct kvm_pv_pmu_report *pv_pmu_report(struct kvm_vcpu *vcpu, int slot);
 void pv_pmu_set_memslot(struct kvm_vm *vm, uint32_t flags, uint64_t size);
 struct kvm_vm *pv_pmu_vm_create(struct kvm_vcpu *vcpus[NR_VCPUS]);
+struct kvm_vcpu *pv_pmu_vm_finish(struct kvm_vm *vm);
 uint64_t pv_pmu_call(struct kvm_vcpu *vcpu, uint64_t (*fn)(uint64_t a, uint64_t b),
 		     uint64_t a, uint64_t b);
 void pv_pmu_thread_start(pthread_t *pthread, struct pv_pmu_thread *t);
@@ -98,6 +101,7 @@ long pv_pmu_hypercall(struct kvm_vcpu *vcpu, uint64_t op, uint64_t mask);
 void pv_pmu_commit(struct kvm_vcpu *vcpu, uint64_t mask);
 void pv_pmu_sync(struct kvm_vcpu *vcpu, uint64_t mask);
 void pv_pmu_count(struct kvm_vcpu *vcpu, uint64_t mask, uint64_t loops);
+void pv_pmu_stop_vcpu(struct kvm_vcpu *vcpu);
 void pv_pmu_stop(struct kvm_vcpu *vcpu, int slot);
 uint64_t pv_pmu_dirty_areas(struct kvm_vm *vm);
 bool pv_pmu_is_count(uint64_t n, uint64_t expected);
@@ -109,8 +113,15 @@ void pv_pmu_assert_refused(struct kvm_vcpu *vcpu,
 			   const struct kvm_pv_pmu_request *bad, int status);
 uint64_t pv_pmu_stat(struct kvm_vcpu *vcpu, const char *name);
 uint64_t pv_pmu_live_events(struct kvm_vcpu *vcpu);
+int pv_pmu_take_counters(int fds[MAX_COUNTERS], int leave);
+void pv_pmu_give_counters(int fds[MAX_COUNTERS], int n);
 int pv_pmu_host_event_open(struct perf_event_attr *attr, pid_t pid, int cpu);
+bool pv_pmu_write_setting(const char *path, const char *val);
+void pv_pmu_read_setting(const char *path, char *val, size_t size);
 void pv_pmu_test_init(void);
+
+/* Settings of the host */
+#define PARAMETER(name)	"/sys/module/kvm/parameters/" name
 
 #define REQUEST(...) (&(struct kvm_pv_pmu_request) { __VA_ARGS__ })
 

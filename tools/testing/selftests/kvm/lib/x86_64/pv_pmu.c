@@ -3,6 +3,7 @@
  * Shared by the tests of the paravirtual PMU: a guest that runs functions for the
  * test, the area of a vCPU, and checks of reports.
  */
+#include <fcntl.h>
 #include <linux/kvm_para.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -205,26 +206,39 @@ struct kvm_vm *pv_pmu_vm_create(struct kvm_vcpu *vcpus[NR_VCPUS])
 	return vm;
 }
 
+/* Complete a VM that has been created by vm_create(1). */
+struct kvm_vcpu *pv_pmu_vm_finish(struct kvm_vm *vm)
+{
+	struct kvm_vcpu *vcpu = vm_vcpu_add(vm, 0, guest_main);
+
+	vm_init(vm);
+	vcpu_init(vcpu);
+	return vcpu;
+}
+
 /* Run a function in the guest, and return its result. */
 uint64_t pv_pmu_call(struct kvm_vcpu *vcpu, uint64_t (*fn)(uint64_t a, uint64_t b),
 		     uint64_t a, uint64_t b)
 {
 	struct pv_pmu_mailbox *m = pv_pmu_mailbox(vcpu);
-	struct ucall uc;
+	struct ucall *uc;
 
 	m->fn = fn;
 	m->a = a;
 	m->b = b;
-	vcpu_run(vcpu);
+	/* vcpu_run() and get_ucall() stop the vCPU, which brings the reports up to date */
+	TEST_ASSERT(!__vcpu_run(vcpu), KVM_IOCTL_ERROR(KVM_RUN, -1));
 	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_IO);
-	switch (get_ucall(vcpu, &uc)) {
+	uc = ucall_arch_get_ucall(vcpu);
+	TEST_ASSERT(uc, "the guest has made no ucall");
+	switch (uc->cmd) {
 	case UCALL_SYNC:
-		return uc.args[0];
+		return uc->args[0];
 	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
+		REPORT_GUEST_ASSERT(*uc);
 		break;
 	default:
-		TEST_FAIL("unknown ucall %lu", uc.cmd);
+		TEST_FAIL("unknown ucall %lu", uc->cmd);
 	}
 	return 0;
 }
@@ -346,6 +360,14 @@ void pv_pmu_count(struct kvm_vcpu *vcpu, uint64_t mask, uint64_t loops)
 	TEST_ASSERT_EQ(pv_pmu_call(vcpu, pv_pmu_guest_count, mask, loops), 0);
 }
 
+/* Have KVM_RUN return without running the guest, as a VMM does to stop a vCPU. */
+void pv_pmu_stop_vcpu(struct kvm_vcpu *vcpu)
+{
+	vcpu->run->immediate_exit = 1;
+	TEST_ASSERT(__vcpu_run(vcpu) == -1 && errno == EINTR, "KVM_RUN has not stopped");
+	vcpu->run->immediate_exit = 0;
+}
+
 /* Stop an event. The report keeps the count. */
 void pv_pmu_stop(struct kvm_vcpu *vcpu, int slot)
 {
@@ -457,6 +479,57 @@ int pv_pmu_host_event_open(struct perf_event_attr *attr, pid_t pid, int cpu)
 	attr->config = PERF_COUNT_HW_INSTRUCTIONS;
 	return syscall(__NR_perf_event_open, attr, pid, cpu, -1, 0);
 }
+
+/* Open pinned events of the host on this CPU until no counter is left. */
+int pv_pmu_take_counters(int fds[MAX_COUNTERS], int leave)
+{
+	struct perf_event_attr attr = { .pinned = 1 };
+	uint64_t val;
+	int n, i;
+
+	for (n = 0; n < MAX_COUNTERS; n++) {
+		fds[n] = pv_pmu_host_event_open(&attr, -1, 0);
+		TEST_ASSERT(fds[n] >= 0, __KVM_SYSCALL_ERROR("perf_event_open", fds[n]));
+		if (read(fds[n], &val, sizeof(val)) != sizeof(val))
+			break;
+	}
+	for (i = n; i >= max(n - leave, 0); i--)
+		close(fds[i]);
+	return i + 1;
+}
+
+void pv_pmu_give_counters(int fds[MAX_COUNTERS], int n)
+{
+	while (n--)
+		close(fds[n]);
+}
+
+/* ---- settings of the host */
+
+bool pv_pmu_write_setting(const char *path, const char *val)
+{
+	int fd = open(path, O_WRONLY);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = write(fd, val, strlen(val)) == strlen(val);
+	close(fd);
+	return ok;
+}
+
+void pv_pmu_read_setting(const char *path, char *val, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t n = fd < 0 ? -1 : read(fd, val, size - 1);
+
+	TEST_ASSERT(n >= 0, "%s cannot be read", path);
+	val[n] = 0;
+	val[strcspn(val, "\n")] = 0;
+	close(fd);
+}
+
+/* ---- exact counts */
 
 /* Count the instructions of a guest's loop with an event of the host. */
 static uint64_t count_as_host(struct kvm_vcpu *vcpu, uint64_t loops)
