@@ -317,7 +317,7 @@ TEST_F(pv_pmu, group_without_counters)
 	pv_pmu_set_running(self->vcpu, 0, false);
 	pv_pmu_commit(self->vcpu, 7);
 	pv_pmu_set_running(self->vcpu, 0, true);
-	pv_pmu_count(self->vcpu, BIT(0), LOOPS);
+	pv_pmu_count(self->vcpu, 3, LOOPS);
 	pv_pmu_give_counters(fds, n);
 	for (i = 0; i < 2; i++)
 		ASSERT_COUNT(pv_pmu_report(self->vcpu, i)->count, INSTRUCTIONS(LOOPS));
