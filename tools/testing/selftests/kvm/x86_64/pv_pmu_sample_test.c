@@ -5,6 +5,8 @@
  *  - The number of overflows is the count divided by the period.
  *  - An overflow raises an NMI, also if the guest has not cleared the bit of the last
  *    overflow. No NMI comes without an overflow bit.
+ *  - A guest with the smallest period makes progress, and does not change the rate at
+ *    which the host samples.
  *  - The period changes while the event runs. For a frequency the host chooses the
  *    period.
  *  - Sampling works for one privilege level, on two vCPUs at a time, in all slots at
@@ -170,6 +172,30 @@ TEST_F(pv_pmu, period_of_one)
 	TEST_ASSERT(r->overflows && r->overflows <= r->count, "%llu overflows in %llu events",
 		    r->overflows, r->count);
 	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
+}
+
+#define SAMPLE_RATE	"/proc/sys/kernel/perf_event_max_sample_rate"
+
+/* The time for a guest's overflows does not lower the rate at which the host samples. */
+TEST_F(pv_pmu, sample_rate_of_the_host)
+{
+	struct kvm_pv_pmu_request user = *SAMPLING(INSTRUCTIONS, 1);
+	char before[16], after[16];
+	int i;
+
+	user.flags |= KVM_PV_PMU_EXCLUDE_KERNEL;
+	pv_pmu_enable(self->vcpu);
+	for (i = 0; i < pv_pmu_area_header(self->vcpu)->nr_counters; i++)
+		pv_pmu_request(self->vcpu, i, &user);
+	pv_pmu_read_setting(SAMPLE_RATE, before, sizeof(before));
+	pv_pmu_commit(self->vcpu, ALL_SLOTS);
+	pv_pmu_set_user_mode(self->vcpu, true);
+	pv_pmu_spin(self->vcpu, 10000);
+	pv_pmu_set_user_mode(self->vcpu, false);
+	pv_pmu_read_setting(SAMPLE_RATE, after, sizeof(after));
+	TEST_ASSERT(pv_pmu_stat(self->vcpu, "pv_pmu_overflows") > 2000000, "only %lu overflows",
+		    pv_pmu_stat(self->vcpu, "pv_pmu_overflows"));
+	TEST_ASSERT(!strcmp(before, after), "%s was %s, is %s", SAMPLE_RATE, before, after);
 }
 
 TEST_F(pv_pmu, all_slots_sample)
