@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The area of a CPU: when the host has it, and the hypercall.
+ *
+ * An area that is enabled costs the host something even if it declares nothing. So
+ * areas are enabled only while there are events: the area of the current CPU with
+ * the first event, others when an event is added there. A while after the last event
+ * is gone, all areas are disabled.
+ */
+#define pr_fmt(fmt) "kvm-guest: PV PMU: " fmt
+
+#include <linux/cc_platform.h>
+#include <linux/cleanup.h>
+#include <linux/cpuhotplug.h>
+#include <linux/gfp.h>
+#include <linux/kvm_para.h>
+#include <linux/random.h>
+#include <linux/set_memory.h>
+#include <linux/smp.h>
+#include <linux/workqueue.h>
+
+#include <asm/kvm_pv_pmu_guest.h>
+#include <asm/msr.h>
+
+#include "kvm.h"
+
+/* Reads of a report that the host has changed meanwhile: it does so at exits alone. */
+#define PV_AREA_TRIES		16
+
+DEFINE_PER_CPU(struct pv_pmu_cpu, pv_pmu_cpu);
+
+u64 pv_pmu_host __read_mostly;
+
+/* There is another kernel soon: its memory must not be written to. */
+static bool pv_areas_shut __read_mostly;
+
+static atomic_t pv_areas_nr_users;
+static unsigned long pv_areas_unused_since;
+
+static void pv_area_set_msr(struct pv_pmu_cpu *cpuc, u64 data, u64 cookie)
+{
+	WRITE_ONCE(cpuc->area->header.cookie, cookie);
+	/* the host may have lost the feature in a migration */
+	wrmsrl_safe(MSR_KVM_PV_PMU, data);
+}
+
+static void pv_area_disable(struct pv_pmu_cpu *cpuc)
+{
+	if (!cpuc->on)
+		return;
+
+	pv_slots_detach(cpuc);
+	cpuc->on = false;
+	pv_area_set_msr(cpuc, 0, 0);
+}
+
+/*
+ * Interrupts are needed for what is to be done later. They do not work while the CPU
+ * goes offline, nor where the system suspends.
+ */
+bool pv_pmu_has_interrupts(void)
+{
+	return cpu_online(smp_processor_id()) && system_state != SYSTEM_SUSPEND;
+}
+
+/* Have perf schedule its events again, soon. */
+void pv_pmu_resched(struct pv_pmu_cpu *cpuc)
+{
+	if (pv_pmu_has_interrupts())
+		irq_work_queue(&cpuc->resched);
+}
+
+static void pv_pmu_do_resched(struct irq_work *work)
+{
+	perf_pmu_resched(&pv_pmu);
+}
+
+static void pv_area_fail(struct pv_pmu_cpu *cpuc)
+{
+	pv_area_disable(cpuc);
+	cpuc->retry_at = get_jiffies_64() + PV_PMU_KEEP;
+}
+
+int pv_area_call(struct pv_pmu_cpu *cpuc, unsigned int op, unsigned long slots)
+{
+	long err;
+
+	if (!cpuc->on)
+		return -ENODEV;
+
+	err = kvm_hypercall2(KVM_HC_PV_PMU, op, slots);
+	if (likely(!err))
+		return 0;
+
+	/* An NMI must not change the CPU's state: the next call finds the same error. */
+	if (!in_nmi()) {
+		/* the scheduler's locks may be held */
+		printk_deferred_once(pr_fmt("error %ld of the host\n"), err);
+		pv_area_fail(cpuc);
+		pv_pmu_resched(cpuc);
+	}
+	return -ENODEV;
+}
+
+/* Bring the report of a slot up to date; in a batch all, as others will follow. */
+void pv_area_sync(struct pv_pmu_cpu *cpuc, unsigned int slot)
+{
+	if (cpuc->fresh || !(cpuc->running & BIT(slot)))
+		return;
+
+	if (!cpuc->batch || in_nmi())
+		pv_area_call(cpuc, KVM_PV_PMU_OP_SYNC, BIT(slot));
+	else
+		cpuc->fresh = !pv_area_call(cpuc, KVM_PV_PMU_OP_SYNC, cpuc->running);
+}
+
+struct pv_pmu_value pv_area_reported(const struct pv_pmu_cpu *cpuc, unsigned int slot)
+{
+	const struct kvm_pv_pmu_report *report = &cpuc->area->slots[slot].report;
+	struct pv_pmu_value value;
+	unsigned int tries = PV_AREA_TRIES;
+	u32 seq;
+
+	/* the barriers pair with the host's, around its writes */
+	do {
+		seq = READ_ONCE(report->seq);
+		virt_rmb();	/* as above */
+		value.status = READ_ONCE(report->status);
+		value.count = READ_ONCE(report->count);
+		value.enabled = READ_ONCE(report->time_enabled);
+		value.running = READ_ONCE(report->time_running);
+		virt_rmb();	/* as above */
+	} while (((seq & 1) || seq != READ_ONCE(report->seq)) && --tries);
+
+	return value;
+}
+
+static bool pv_area_is_accepted(struct pv_pmu_cpu *cpuc)
+{
+	const struct kvm_pv_pmu_header *header = &cpuc->area->header;
+
+	cpuc->nr_slots = READ_ONCE(header->nr_slots);
+	return READ_ONCE(header->version) == KVM_PV_PMU_VERSION &&
+	       READ_ONCE(header->cookie_echo) == cpuc->cookie &&
+	       cpuc->nr_slots >= 2 && cpuc->nr_slots <= KVM_PV_PMU_NR_SLOTS;
+}
+
+static void pv_area_look_at_host(struct pv_pmu_cpu *cpuc)
+{
+	const struct kvm_pv_pmu_header *header = &cpuc->area->header;
+
+	cpuc->generation = READ_ONCE(header->generation);
+	WRITE_ONCE(pv_pmu_host, READ_ONCE(header->pmu));
+}
+
+/* The scheduler's locks may be held. Returns 0, or a negative errno. */
+int pv_area_on(struct pv_pmu_cpu *cpuc)
+{
+	if (likely(cpuc->on)) {
+		/* a VMM has restored the area, maybe on another host */
+		if (unlikely(READ_ONCE(cpuc->area->header.generation) != cpuc->generation)) {
+			pv_area_look_at_host(cpuc);
+			pv_probe_forget();
+		}
+		return 0;
+	}
+
+	/* A CPU that goes offline has had its area disabled for the last time. */
+	if (!cpuc->area || READ_ONCE(pv_areas_shut) || !cpu_online(smp_processor_id()) ||
+	    time_before64(get_jiffies_64(), cpuc->retry_at))
+		return -ENODEV;
+
+	cpuc->cookie += 2;	/* never zero */
+	pv_area_set_msr(cpuc, __pa(cpuc->area) | KVM_PV_PMU_ENABLED, cpuc->cookie);
+	cpuc->on = true;
+	if (!pv_area_is_accepted(cpuc)) {
+		pv_area_fail(cpuc);
+		return -ENODEV;
+	}
+
+	pv_area_look_at_host(cpuc);
+	cpuc->max_open = pv_probe_slot(cpuc);
+	cpuc->contended_until = get_jiffies_64();
+	return 0;
+}
+
+/* Have the last counts, and give the area up. */
+void pv_area_off(struct pv_pmu_cpu *cpuc)
+{
+	if (cpuc->used)
+		pv_area_call(cpuc, KVM_PV_PMU_OP_SYNC, cpuc->running);
+	pv_area_disable(cpuc);
+}
+
+static bool pv_area_is_on(int cpu, void *unused)
+{
+	return per_cpu(pv_pmu_cpu, cpu).on;
+}
+
+static void pv_area_off_if_unused(void *unused)
+{
+	if (!atomic_read(&pv_areas_nr_users))
+		pv_area_off(this_cpu_ptr(&pv_pmu_cpu));
+}
+
+static void pv_areas_off(struct work_struct *work)
+{
+	unsigned long due = READ_ONCE(pv_areas_unused_since) + PV_PMU_KEEP;
+
+	if (atomic_read(&pv_areas_nr_users))
+		return;
+
+	if (time_before(jiffies, due)) {
+		schedule_delayed_work(to_delayed_work(work), due - jiffies);
+		return;
+	}
+
+	on_each_cpu_cond(pv_area_is_on, pv_area_off_if_unused, NULL, true);
+	pv_probe_forget();
+}
+static DECLARE_DELAYED_WORK(pv_areas_off_work, pv_areas_off);
+
+/* Areas may be enabled between get and put. */
+void pv_areas_get(void)
+{
+	atomic_inc(&pv_areas_nr_users);
+}
+
+void pv_areas_put(void)
+{
+	WRITE_ONCE(pv_areas_unused_since, jiffies);
+	if (atomic_dec_and_test(&pv_areas_nr_users))
+		schedule_delayed_work(&pv_areas_off_work, PV_PMU_KEEP);
+}
+
+static int pv_area_prepare(unsigned int cpu)
+{
+	struct pv_pmu_cpu *cpuc = per_cpu_ptr(&pv_pmu_cpu, cpu);
+	unsigned long page;
+
+	if (cpuc->area)
+		return 0;
+
+	page = get_zeroed_page(GFP_KERNEL);
+	if (!page)
+		return -ENOMEM;
+	/* leak the page: its encryption state is unknown */
+	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT) && set_memory_decrypted(page, 1))
+		return 0;
+
+	cpuc->cookie = get_random_u64() | 1;
+	cpuc->retry_at = get_jiffies_64();
+	cpuc->resched = IRQ_WORK_INIT_HARD(pv_pmu_do_resched);
+	pv_slots_init(cpuc);
+	cpuc->area = (struct kvm_pv_pmu_area *)page;
+	return 0;
+}
+
+static int pv_area_dying(unsigned int cpu)
+{
+	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
+
+	pv_area_off(cpuc);
+	/* timers have moved to another CPU */
+	hrtimer_cancel(&cpuc->reaper);
+	return 0;
+}
+
+void kvm_pv_pmu_guest_suspend(void)
+{
+	pv_area_off(this_cpu_ptr(&pv_pmu_cpu));
+}
+
+void kvm_pv_pmu_guest_resume(void)
+{
+	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
+
+	if (cpuc->used && !pv_area_on(cpuc))
+		pv_slots_commit(cpuc);
+}
+
+void kvm_pv_pmu_guest_shutdown(void)
+{
+	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
+
+	WRITE_ONCE(pv_areas_shut, true);
+	pv_area_disable(cpuc);
+}
+
+/*
+ * The state of this CPU may be inconsistent. The other CPUs cannot clear their MSR:
+ * clear their cookies, which the host checks before it writes.
+ */
+void kvm_pv_pmu_guest_crash(void)
+{
+	struct kvm_pv_pmu_area *area;
+	int cpu;
+
+	WRITE_ONCE(pv_areas_shut, true);
+	for_each_possible_cpu(cpu) {
+		area = per_cpu(pv_pmu_cpu, cpu).area;
+		if (area)
+			WRITE_ONCE(area->header.cookie, 0);
+	}
+	if (this_cpu_read(pv_pmu_cpu.area))
+		wrmsrl_safe(MSR_KVM_PV_PMU, 0);
+}
+
+/* Returns 0 if the host does what its feature bit says, or a negative errno. */
+static int __init pv_area_try(struct pv_pmu_cpu *cpuc)
+{
+	guard(irqsave)();
+
+	if (pv_area_on(cpuc)) {
+		pr_warn("the host does not take the area\n");
+		return -ENODEV;
+	}
+	/* with hypercalls of Hyper-V's or Xen's kind, they are not KVM's to answer */
+	return pv_area_call(cpuc, KVM_PV_PMU_OP_SYNC, 0);
+}
+
+/* Returns 0, or a negative errno: then no area is enabled. */
+int __init pv_areas_init(void)
+{
+	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
+	int err;
+
+	err = pv_area_prepare(smp_processor_id());
+	if (!err)
+		err = pv_area_try(cpuc);
+	if (err)
+		return err;
+
+	err = cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN, "x86/kvm_pv_pmu:prepare",
+					pv_area_prepare, NULL);
+	if (err >= 0)
+		err = cpuhp_setup_state_nocalls(CPUHP_AP_PERF_X86_KVM_PV_STARTING,
+						"x86/kvm_pv_pmu:starting",
+						NULL, pv_area_dying);
+	return min(err, 0);
+}

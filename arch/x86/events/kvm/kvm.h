@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The guest's driver of the paravirtual PMU: what its files share.
+ *
+ * area.c	a CPU's area, its life cycle, the hypercall
+ * slots.c	the slots of an area: which event has which slot, and what was counted
+ * probe.c	which events the host can count
+ * sysfs.c	the attributes of the PMU
+ * pmu.c	perf's operations
+ *
+ * The state of a CPU is touched by this CPU alone, with interrupts disabled.
+ */
+#ifndef _X86_EVENTS_KVM_H
+#define _X86_EVENTS_KVM_H
+
+#include <linux/hrtimer.h>
+#include <linux/irq_work.h>
+#include <linux/jiffies.h>
+#include <linux/percpu.h>
+#include <linux/perf_event.h>
+
+#include <asm/kvm_pv_pmu.h>
+
+/*
+ * So long (in ms) a slot without an event is kept open, an area without an event is
+ * kept enabled, and an area that has failed is left alone.
+ */
+#define PV_PMU_KEEP_MS		100
+#define PV_PMU_KEEP		msecs_to_jiffies(PV_PMU_KEEP_MS)
+
+/**
+ * struct pv_pmu_value - what a slot has counted since some time in the past
+ * @count:	events
+ * @enabled:	ns during which the slot could have counted
+ * @running:	ns during which the slot counted
+ * @status:	0, or the errno for which the slot does not count
+ */
+struct pv_pmu_value {
+	u64 count;
+	u64 enabled;
+	u64 running;
+	int status;
+};
+
+/**
+ * struct pv_pmu_event - an event's state beside struct hw_perf_event
+ * @request:	type, config and exclusions, as in the request of a slot
+ * @host:	kvm_pv_pmu_header.pmu of the host that @request is meant for
+ * @last:	the slot's value when the event's times were last brought up to date
+ * @since:	perf's time of @last
+ */
+struct pv_pmu_event {
+	struct kvm_pv_pmu_request request;
+	u64 host;
+	struct pv_pmu_value last;
+	u64 since;
+};
+
+/**
+ * struct pv_pmu_slot - a CPU's state of a slot
+ * @wanted:	the request, without KVM_PV_PMU_RUN. The area has what was committed.
+ * @nr_users:	events that are added; a leader's slot has the members' as well
+ * @idle_since:	jiffies when the last user left
+ * @base:	the value from before the area was last enabled
+ */
+struct pv_pmu_slot {
+	struct kvm_pv_pmu_request wanted;
+	unsigned int nr_users;
+	unsigned long idle_since;
+	struct pv_pmu_value base;
+};
+
+/**
+ * struct pv_pmu_cpu - a CPU's state
+ * @area:	shared with the host
+ * @cookie:	for @area
+ * @generation:	kvm_pv_pmu_header.generation, as last seen
+ * @nr_slots:	kvm_pv_pmu_header.nr_slots
+ * @on:		the area is enabled
+ * @batch:	more will come: pmu_enable() is yet to follow, or a group is read
+ * @fresh:	all reports have been brought up to date in this batch
+ * @txn_flags:	PERF_PMU_TXN_* of the transaction under way
+ * @open:	slots that are wanted
+ * @used:	slots with users
+ * @committed:	slots that the host has open
+ * @running:	slots that the host has running
+ * @retry:	slots to be committed again, because the host said so
+ * @max_open:	how many slots the host lets this CPU open at once
+ * @retry_at:	when (in jiffies) to enable the area again after it has failed
+ * @contended_until: until when (in jiffies) the host is short of counters
+ * @slots:	the slots
+ * @resched:	has perf schedule its events again
+ * @reaper:	closes slots that have been without a user for long
+ */
+struct pv_pmu_cpu {
+	struct kvm_pv_pmu_area *area;
+	u64 cookie;
+	u32 generation;
+	unsigned int nr_slots;
+	bool on;
+	bool batch;
+	bool fresh;
+	unsigned int txn_flags;
+
+	unsigned long open;
+	unsigned long used;
+	unsigned long committed;
+	unsigned long running;
+	unsigned long retry;
+	unsigned int max_open;
+
+	u64 retry_at;
+	u64 contended_until;
+
+	struct pv_pmu_slot slots[KVM_PV_PMU_NR_SLOTS];
+	struct irq_work resched;
+	struct hrtimer reaper;
+};
+
+DECLARE_PER_CPU(struct pv_pmu_cpu, pv_pmu_cpu);
+extern struct pmu pv_pmu;
+
+static inline struct pv_pmu_event *to_pv_pmu_event(const struct perf_event *event)
+{
+	return event->pmu_private;
+}
+
+/* The last slot is for probes. */
+static inline unsigned int pv_probe_slot(const struct pv_pmu_cpu *cpuc)
+{
+	return cpuc->nr_slots - 1;
+}
+
+/* area.c */
+bool pv_pmu_has_interrupts(void);
+void pv_pmu_resched(struct pv_pmu_cpu *cpuc);
+int pv_areas_init(void);
+void pv_areas_get(void);
+void pv_areas_put(void);
+int pv_area_on(struct pv_pmu_cpu *cpuc);
+void pv_area_off(struct pv_pmu_cpu *cpuc);
+int pv_area_call(struct pv_pmu_cpu *cpuc, unsigned int op, unsigned long slots);
+void pv_area_sync(struct pv_pmu_cpu *cpuc, unsigned int slot);
+struct pv_pmu_value pv_area_reported(const struct pv_pmu_cpu *cpuc, unsigned int slot);
+
+/* slots.c */
+void pv_slots_init(struct pv_pmu_cpu *cpuc);
+void pv_slot_request(const struct perf_event *event, u32 group,
+		     struct kvm_pv_pmu_request *request);
+int pv_slot_get(struct pv_pmu_cpu *cpuc, struct perf_event *event);
+void pv_slot_put(struct pv_pmu_cpu *cpuc, unsigned int slot);
+struct pv_pmu_value pv_slot_value(const struct pv_pmu_cpu *cpuc, unsigned int slot);
+void pv_slots_commit(struct pv_pmu_cpu *cpuc);
+void pv_slots_detach(struct pv_pmu_cpu *cpuc);
+
+/* probe.c */
+int pv_probe(struct pv_pmu_cpu *cpuc, const struct kvm_pv_pmu_request *request);
+bool pv_probe_can_count(u32 type, u64 config);
+void pv_probe_forget(void);
+
+/* sysfs.c */
+extern const struct attribute_group *pv_pmu_attr_groups[];
+
+/* The host's PMU, as kvm_pv_pmu_header.pmu, of the area that was enabled last */
+extern u64 pv_pmu_host;
+
+static inline bool pv_pmu_has_amd_events(u64 host)
+{
+	return host >> 32 == KVM_PV_PMU_VENDOR_AMD;
+}
+
+#endif /* _X86_EVENTS_KVM_H */

@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The guest's side of the paravirtual PMU: perf events that the host counts.
+ *
+ * Each CPU shares a page with the host, its area, which has slots for events. This
+ * driver declares events there, tells the host of all changes at once when perf is
+ * done with the PMU (pmu_enable), and goes by what the host reports.
+ */
+#define pr_fmt(fmt) "kvm-guest: PV PMU: " fmt
+
+#include <linux/cleanup.h>
+#include <linux/cpufeature.h>
+#include <linux/init.h>
+#include <linux/kvm_para.h>
+#include <linux/perf_event.h>
+#include <linux/slab.h>
+
+#include <asm/perf_event.h>
+
+#include "kvm.h"
+
+/*
+ * The host shares its counters. By the host's clock the event was on a counter for
+ * a part of the time: account the same part of perf's time as running. Then perf
+ * scales the count, and shows the percentage.
+ */
+static void pv_pmu_account_time(struct pv_pmu_cpu *cpuc, struct perf_event *event,
+				const struct pv_pmu_value *value)
+{
+	struct pv_pmu_event *pv = to_pv_pmu_event(event);
+	u64 enabled = value->enabled - pv->last.enabled;
+	u64 running = value->running - pv->last.running;
+	u64 lost = running < enabled ? enabled - running : 0;
+	u64 now;
+
+	if (lost)
+		cpuc->contended_until = get_jiffies_64() + PV_PMU_KEEP;
+	/* A count that is kept keeps its time. */
+	if (value->status && value->count == pv->last.count)
+		lost = enabled = 1;
+
+	now = perf_event_account_lost(event, pv->since, lost, enabled);
+	/* some readers of an event do not have perf advance its clock */
+	if (now == pv->since)
+		return;
+	pv->last = *value;
+	pv->since = now;
+}
+
+/* May be interrupted by itself, in an NMI. */
+static void pv_pmu_update(struct perf_event *event)
+{
+	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
+	struct hw_perf_event *hwc = &event->hw;
+	s64 last = local64_read(&hwc->prev_count);
+	struct pv_pmu_value value;
+
+	do {
+		value = pv_slot_value(cpuc, hwc->idx);
+	} while (!local64_try_cmpxchg(&hwc->prev_count, &last, value.count));
+
+	local64_add(value.count - last, &event->count);
+	if (in_nmi())
+		return;
+
+	pv_pmu_account_time(cpuc, event, &value);
+	if (value.status == -EBUSY && event->group_leader->attr.pinned)
+		pv_pmu_resched(cpuc);
+}
+
+static void pv_pmu_start(struct perf_event *event, int flags)
+{
+	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
+	struct pv_pmu_event *pv = to_pv_pmu_event(event);
+	struct hw_perf_event *hwc = &event->hw;
+
+	if (WARN_ON_ONCE(!(hwc->state & PERF_HES_STOPPED)))
+		return;
+
+	pv_area_sync(cpuc, hwc->idx);
+	pv->last = pv_slot_value(cpuc, hwc->idx);
+	pv->since = event->tstamp;
+	local64_set(&hwc->prev_count, pv->last.count);
+	hwc->state = 0;
+	perf_event_update_userpage(event);
+}
+
+static void pv_pmu_read(struct perf_event *event)
+{
+	struct hw_perf_event *hwc = &event->hw;
+
+	if (hwc->state & PERF_HES_STOPPED)
+		return;
+
+	pv_area_sync(this_cpu_ptr(&pv_pmu_cpu), hwc->idx);
+	pv_pmu_update(event);
+}
+
+/* The slot keeps counting: update now, even without PERF_EF_UPDATE. */
+static void pv_pmu_stop(struct perf_event *event, int flags)
+{
+	pv_pmu_read(event);
+	event->hw.state = PERF_HES_STOPPED | PERF_HES_UPTODATE;
+}
+
+/* A raw config means nothing to the PMU of another host. */
+static bool pv_pmu_host_knows(const struct pv_pmu_cpu *cpuc, const struct pv_pmu_event *pv)
+{
+	return pv->request.type != PERF_TYPE_RAW ||
+	       pv->host == READ_ONCE(cpuc->area->header.pmu);
+}
+
+static int pv_pmu_add(struct perf_event *event, int flags)
+{
+	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
+	int slot, err;
+
+	err = pv_area_on(cpuc);
+	if (err)
+		return err;
+	if (!pv_pmu_host_knows(cpuc, to_pv_pmu_event(event)))
+		return -ENODEV;
+
+	slot = pv_slot_get(cpuc, event);
+	if (slot < 0)
+		return slot;
+
+	event->hw.idx = slot;
+	event->hw.state = PERF_HES_STOPPED | PERF_HES_UPTODATE;
+	if (flags & PERF_EF_START)
+		pv_pmu_start(event, PERF_EF_RELOAD);
+	return 0;
+}
+
+static void pv_pmu_del(struct perf_event *event, int flags)
+{
+	struct hw_perf_event *hwc = &event->hw;
+
+	pv_pmu_stop(event, PERF_EF_UPDATE);
+	pv_slot_put(this_cpu_ptr(&pv_pmu_cpu), hwc->idx);
+	hwc->idx = -1;
+	perf_event_update_userpage(event);
+}
+
+static void pv_pmu_set_batch(struct pv_pmu_cpu *cpuc, bool batch)
+{
+	cpuc->batch = batch;
+	cpuc->fresh = false;
+}
+
+static void pv_pmu_disable(struct pmu *pmu)
+{
+	lockdep_assert_irqs_disabled();
+	pv_pmu_set_batch(this_cpu_ptr(&pv_pmu_cpu), true);
+}
+
+static void pv_pmu_enable(struct pmu *pmu)
+{
+	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
+
+	pv_slots_commit(cpuc);
+	pv_pmu_set_batch(cpuc, false);
+}
+
+static void pv_pmu_start_txn(struct pmu *pmu, unsigned int flags)
+{
+	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
+
+	/* the request is in the batch of all events that are scheduled in */
+	cpuc->txn_flags = flags;
+	if (flags & PERF_PMU_TXN_READ)
+		pv_pmu_set_batch(cpuc, true);
+}
+
+static void pv_pmu_cancel_txn(struct pmu *pmu)
+{
+	this_cpu_ptr(&pv_pmu_cpu)->txn_flags = 0;
+}
+
+static int pv_pmu_commit_txn(struct pmu *pmu)
+{
+	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
+
+	if (cpuc->txn_flags & PERF_PMU_TXN_READ)
+		pv_pmu_set_batch(cpuc, false);
+	cpuc->txn_flags = 0;
+	return 0;
+}
+
+/* Beside a hardware PMU, generic events are not for this one. */
+static bool pv_pmu_is_meant(const struct perf_event *event)
+{
+	u32 type = event->attr.type;
+
+	if (type == pv_pmu.type)
+		return true;
+	return pv_pmu.type == PERF_TYPE_RAW &&
+	       (type == PERF_TYPE_HARDWARE || type == PERF_TYPE_HW_CACHE);
+}
+
+static u64 pv_pmu_raw_mask(u64 host)
+{
+	return pv_pmu_has_amd_events(host) ? AMD64_RAW_EVENT_MASK : X86_RAW_EVENT_MASK;
+}
+
+static void pv_pmu_set_config(struct pv_pmu_event *pv, const struct perf_event_attr *attr)
+{
+	struct kvm_pv_pmu_request *request = &pv->request;
+
+	if (attr->type == PERF_TYPE_HARDWARE || attr->type == PERF_TYPE_HW_CACHE) {
+		request->type = attr->type;
+		request->config = attr->config & PERF_HW_EVENT_MASK;
+	} else {
+		request->type = PERF_TYPE_RAW;
+		request->config = attr->config & pv_pmu_raw_mask(pv->host);
+		request->config1 = attr->config1;
+	}
+}
+
+static int pv_pmu_set_exclusions(struct pv_pmu_event *pv, const struct perf_event_attr *attr)
+{
+	struct kvm_pv_pmu_request *request = &pv->request;
+
+	if (attr->exclude_user)
+		request->flags |= KVM_PV_PMU_EXCLUDE_USER;
+	if (attr->exclude_kernel)
+		request->flags |= KVM_PV_PMU_EXCLUDE_KERNEL;
+	if (!attr->exclude_host)
+		return 0;
+
+	/* the host cannot tell our guests from us; if we have none there is no need */
+	if (boot_cpu_has(X86_FEATURE_SVM) || boot_cpu_has(X86_FEATURE_VMX))
+		return -EOPNOTSUPP;
+	request->flags |= KVM_PV_PMU_EXCLUDE_USER | KVM_PV_PMU_EXCLUDE_KERNEL;
+	return 0;
+}
+
+/* A group that the host cannot count together would never be scheduled in. */
+static bool pv_pmu_group_fits(const struct pv_pmu_cpu *cpuc, struct perf_event *event)
+{
+	const struct kvm_pv_pmu_header *header = &cpuc->area->header;
+	struct perf_event *leader = event->group_leader, *sibling;
+	unsigned int nr = 1;
+
+	if (leader == event)
+		return true;
+
+	nr += leader->pmu == event->pmu;
+	for_each_sibling_event(sibling, leader)
+		nr += sibling->pmu == event->pmu;
+	return nr == 1 || ((READ_ONCE(header->features) & KVM_PV_PMU_FEATURE_GROUP) &&
+			   nr <= READ_ONCE(header->nr_counters) && nr <= pv_probe_slot(cpuc));
+}
+
+/* Can the host count the event? Returns 0, or a negative errno. */
+static int pv_pmu_try(struct perf_event *event, struct pv_pmu_event *pv)
+{
+	struct kvm_pv_pmu_request request;
+	struct pv_pmu_cpu *cpuc;
+	int err;
+
+	guard(irqsave)();
+	cpuc = this_cpu_ptr(&pv_pmu_cpu);
+	err = pv_area_on(cpuc);
+	if (err)
+		return err;
+
+	pv->host = READ_ONCE(cpuc->area->header.pmu);
+	pv_pmu_set_config(pv, &event->attr);
+	if (!pv_pmu_group_fits(cpuc, event))
+		return -EINVAL;
+	pv_slot_request(event, 0, &request);
+	return pv_probe(cpuc, &request);
+}
+
+static void pv_pmu_event_free(struct perf_event *event)
+{
+	kfree(to_pv_pmu_event(event));
+}
+
+static void pv_pmu_event_destroy(struct perf_event *event)
+{
+	pv_pmu_event_free(event);
+	pv_areas_put();
+}
+
+static int pv_pmu_event_create(struct perf_event *event)
+{
+	struct pv_pmu_event *pv = kzalloc(sizeof(*pv), GFP_KERNEL);
+	int err;
+
+	if (!pv)
+		return -ENOMEM;
+
+	event->pmu_private = pv;
+	pv_areas_get();
+	err = pv_pmu_set_exclusions(pv, &event->attr);
+	if (!err)
+		err = pv_pmu_try(event, pv);
+	if (err) {
+		pv_pmu_event_destroy(event);
+		return err;
+	}
+
+	event->destroy = pv_pmu_event_destroy;
+	return 0;
+}
+
+/* The parent is there for longer than the child, and holds the areas. */
+static int pv_pmu_event_inherit(struct perf_event *event)
+{
+	const struct pv_pmu_event *parent = to_pv_pmu_event(event->parent);
+
+	event->pmu_private = kmemdup(parent, sizeof(*parent), GFP_KERNEL);
+	if (!event->pmu_private)
+		return -ENOMEM;
+
+	event->destroy = pv_pmu_event_free;
+	return 0;
+}
+
+static int pv_pmu_event_init(struct perf_event *event)
+{
+	const struct perf_event_attr *attr = &event->attr;
+
+	/* tools take -ENOENT for an occasion to sample by the clock */
+	if (!pv_pmu_is_meant(event) || is_sampling_event(event))
+		return -ENOENT;
+	if (has_branch_stack(event) || attr->precise_ip)
+		return -EOPNOTSUPP;
+
+	event->hw.idx = -1;
+	/* the event may be read as soon as it is active, before it is added */
+	event->hw.state = PERF_HES_STOPPED | PERF_HES_UPTODATE;
+	if (event->parent && event->parent->pmu == event->pmu)
+		return pv_pmu_event_inherit(event);
+	return pv_pmu_event_create(event);
+}
+
+struct pmu pv_pmu = {
+	.task_ctx_nr	= perf_hw_context,
+	.attr_groups	= pv_pmu_attr_groups,
+	.pmu_enable	= pv_pmu_enable,
+	.pmu_disable	= pv_pmu_disable,
+	.event_init	= pv_pmu_event_init,
+	.add		= pv_pmu_add,
+	.del		= pv_pmu_del,
+	.start		= pv_pmu_start,
+	.stop		= pv_pmu_stop,
+	.read		= pv_pmu_read,
+	.start_txn	= pv_pmu_start_txn,
+	.commit_txn	= pv_pmu_commit_txn,
+	.cancel_txn	= pv_pmu_cancel_txn,
+};
+
+static bool pv_pmu_is_off __initdata;
+static bool pv_pmu_is_forced __initdata;
+
+static int __init pv_pmu_param(char *arg)
+{
+	if (!arg)
+		return -EINVAL;
+	pv_pmu_is_off = !strcmp(arg, "off");
+	pv_pmu_is_forced = !strcmp(arg, "force");
+	return pv_pmu_is_off || pv_pmu_is_forced ? 0 : -EINVAL;
+}
+early_param("kvm_pv_pmu", pv_pmu_param);
+
+/* Does Linux count with a PMU of this machine, or KVM's emulation of one? */
+static bool __init pv_pmu_has_hardware(void)
+{
+	struct x86_pmu_capability cap;
+
+	/* perf_get_x86_pmu_capability() warns on hybrid CPUs */
+	if (boot_cpu_has(X86_FEATURE_HYBRID_CPU))
+		return true;
+	perf_get_x86_pmu_capability(&cap);
+	return cap.num_counters_gp;
+}
+
+static unsigned int __init pv_pmu_nr_generic(void)
+{
+	unsigned int id, nr = 0;
+
+	for (id = 0; id < PERF_COUNT_HW_MAX; id++)
+		nr += pv_probe_can_count(PERF_TYPE_HARDWARE, id);
+	return nr;
+}
+
+/* A hardware PMU keeps its name and the generic events. */
+static int __init pv_pmu_register(bool has_hardware)
+{
+	if (has_hardware)
+		return perf_pmu_register(&pv_pmu, "kvm_pv", -1);
+	return perf_pmu_register(&pv_pmu, "cpu", PERF_TYPE_RAW);
+}
+
+/* The areas are held. */
+static void __init pv_pmu_bring_up(bool has_hardware)
+{
+	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
+	unsigned int nr_generic;
+	int err;
+
+	err = pv_areas_init();
+	if (err)
+		return;
+
+	nr_generic = pv_pmu_nr_generic();
+	if (!nr_generic) {
+		pr_info("the host counts nothing\n");
+		return;
+	}
+
+	err = pv_pmu_register(has_hardware);
+	if (err) {
+		pr_err("cannot be set up, error %d\n", err);
+		return;
+	}
+
+	pr_info("\"%s\", %u slots, %u of %u generic events, %s\n",
+		pv_pmu.name, pv_probe_slot(cpuc), nr_generic, PERF_COUNT_HW_MAX,
+		READ_ONCE(cpuc->area->header.features) & KVM_PV_PMU_FEATURE_RAW ?
+		"raw events" : "no raw events");
+}
+
+static int __init pv_pmu_init(void)
+{
+	bool has_hardware = pv_pmu_has_hardware();
+
+	if (pv_pmu_is_off || !kvm_para_available() || !kvm_para_has_feature(KVM_FEATURE_PV_PMU))
+		return 0;
+	if (has_hardware && !pv_pmu_is_forced) {
+		pr_info("not used, there is a hardware PMU\n");
+		return 0;
+	}
+
+	pv_areas_get();
+	pv_pmu_bring_up(has_hardware);
+	pv_areas_put();
+	return 0;
+}
+
+/* After the hardware's, and before there are other CPUs and the watchdog */
+early_initcall(pv_pmu_init);

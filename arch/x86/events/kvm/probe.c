@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Which events the host can count: ask once, by opening the event in a slot that is
+ * kept for this, and remember what was accepted for as long as an area is enabled.
+ */
+#include <linux/cleanup.h>
+#include <linux/err.h>
+#include <linux/spinlock.h>
+#include <linux/string.h>
+
+#include "kvm.h"
+
+#define PV_PROBE_NR_ACCEPTED	64
+
+static DEFINE_RAW_SPINLOCK(pv_probe_lock);
+static struct kvm_pv_pmu_request pv_probe_accepted[PV_PROBE_NR_ACCEPTED];
+static unsigned int pv_probe_next;
+
+static bool pv_probe_is_accepted(const struct kvm_pv_pmu_request *request)
+{
+	unsigned int i;
+
+	guard(raw_spinlock_irqsave)(&pv_probe_lock);
+	for (i = 0; i < PV_PROBE_NR_ACCEPTED; i++) {
+		if (!memcmp(&pv_probe_accepted[i], request, sizeof(*request)))
+			return true;
+	}
+	return false;
+}
+
+static void pv_probe_accept(const struct kvm_pv_pmu_request *request)
+{
+	guard(raw_spinlock_irqsave)(&pv_probe_lock);
+	pv_probe_accepted[pv_probe_next++ % PV_PROBE_NR_ACCEPTED] = *request;
+}
+
+void pv_probe_forget(void)
+{
+	guard(raw_spinlock_irqsave)(&pv_probe_lock);
+	memset(pv_probe_accepted, 0, sizeof(pv_probe_accepted));
+}
+
+/* Returns the status of the request in the slot for probes. */
+static int pv_probe_ask(struct pv_pmu_cpu *cpuc, const struct kvm_pv_pmu_request *request)
+{
+	unsigned int slot = pv_probe_slot(cpuc);
+	struct kvm_pv_pmu_request *declared = &cpuc->area->slots[slot].request;
+	int status;
+
+	*declared = *request;
+	if (pv_area_call(cpuc, KVM_PV_PMU_OP_COMMIT, BIT(slot)))
+		return -ENODEV;
+	status = pv_area_reported(cpuc, slot).status;
+
+	memset(declared, 0, sizeof(*declared));
+	pv_area_call(cpuc, KVM_PV_PMU_OP_COMMIT, BIT(slot));
+	return status;
+}
+
+/* Ask the host whether it can count this: 0, or a negative errno. */
+int pv_probe(struct pv_pmu_cpu *cpuc, const struct kvm_pv_pmu_request *request)
+{
+	int status;
+
+	lockdep_assert_irqs_disabled();
+
+	if (pv_probe_is_accepted(request))
+		return 0;
+
+	status = pv_probe_ask(cpuc, request);
+	switch (status) {
+	case 0:
+		pv_probe_accept(request);
+		return 0;
+	case -EAGAIN:
+	case -EBUSY:
+	case -ENOSPC:
+		/* now is not the time, or there are too many others: that is not for ever */
+		return 0;
+	default:
+		return IS_ERR_VALUE((long)status) ? status : -EINVAL;
+	}
+}
+
+bool pv_probe_can_count(u32 type, u64 config)
+{
+	struct kvm_pv_pmu_request request = {
+		.type	= type,
+		.flags	= KVM_PV_PMU_OPEN,
+		.config	= config,
+	};
+	struct pv_pmu_cpu *cpuc;
+	bool can_count;
+
+	pv_areas_get();
+	scoped_guard(irqsave) {
+		cpuc = this_cpu_ptr(&pv_pmu_cpu);
+		can_count = !pv_area_on(cpuc) && !pv_probe(cpuc, &request);
+	}
+	pv_areas_put();
+	return can_count;
+}
