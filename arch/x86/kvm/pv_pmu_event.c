@@ -507,7 +507,10 @@ static void pv_pmu_commit_slot(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *s
 	}
 }
 
-/* Make room first. A leader is there before the members of its group. */
+/*
+ * Make room first: an event that is started when there is no counter would wait for
+ * its turn. A leader is there before the members of its group.
+ */
 void pv_pmu_commit_copies(struct kvm_vcpu_pv_pmu *pv, unsigned long mask)
 {
 	const struct kvm_pv_pmu_request *requests = pv->requests;
@@ -517,6 +520,8 @@ void pv_pmu_commit_copies(struct kvm_vcpu_pv_pmu *pv, unsigned long mask)
 		if (!(requests[i].flags & KVM_PV_PMU_OPEN)) {
 			pv_pmu_close(pv, &pv->slots[i]);
 			__clear_bit(i, &mask);
+		} else if (pv->slots[i].event && !(requests[i].flags & KVM_PV_PMU_RUN)) {
+			perf_event_disable(pv->slots[i].event);
 		}
 	}
 
