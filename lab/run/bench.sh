@@ -18,9 +18,9 @@ awk '
 		if (NF == 5)
 			printf "\"exits\": %.2f, \"insns\": %d", $3, $4
 		if (NF == 5 && $5 != "-")
-			printf ", \"guest_insns\": %d, ", $4 - $5
-		if ($NF != "-")
-			printf "\"host_insns\": %d", $NF
+			printf ", \"guest_insns\": %d, \"host_insns\": %d", $5, $4 - $5
+		if (NF == 3)
+			printf "\"host_insns\": %d", $3
 		printf " }"
 	}
 	END { print "\n]" }' "$dir/files/bench.txt" > "$dir/bench.json"

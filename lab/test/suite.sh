@@ -33,7 +33,7 @@ run()
 	case $suite in
 	check)		tied lab/test/check.sh ;;
 	check_whole)	tied lab/test/check.sh whole ;;
-	tree | lab | deb | series | lists | fuzz)
+	tree | lab | deb | series | lists | abi | fuzz)
 			tied "lab/test/scripts/$suite.sh" ;;
 	deb_modules)	tied lab/test/scripts/deb.sh modules ;;
 	fuzz_long)	tied lab/test/scripts/fuzz.sh 20 5000 ;;

@@ -175,6 +175,9 @@ static void pv_pmu_overflow(struct perf_event *event,
 	if (event->hw.interrupts == ~0ULL)
 		slot->throttled++;
 
+	/* The period is the guest's choice: the rate of the host's samples is not. */
+	perf_sample_event_waive();
+
 	++vcpu->stat.pv_pmu_overflows;
 	set_bit(slot - pv->slots, &pv->overflowed);
 	kvm_make_request(KVM_REQ_PV_PMU, vcpu);

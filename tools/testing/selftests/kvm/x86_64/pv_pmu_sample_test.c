@@ -5,6 +5,8 @@
  *  - The number of overflows is the count divided by the period.
  *  - An overflow raises an NMI, also if the guest has not cleared the bit of the last
  *    overflow. No NMI comes without an overflow bit.
+ *  - A guest with the smallest period makes progress, and does not change the rate at
+ *    which the host samples.
  *  - The period changes while the event runs. For a frequency the host chooses the
  *    period.
  *  - Sampling works for one privilege level, on two vCPUs at a time, in all slots at
@@ -170,6 +172,54 @@ TEST_F(pv_pmu, period_of_one)
 	TEST_ASSERT(r->overflows && r->overflows <= r->count, "%llu overflows in %llu events",
 		    r->overflows, r->count);
 	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->empty, 0);
+}
+
+#define SAMPLE_RATE	"/proc/sys/kernel/perf_event_max_sample_rate"
+#define TIME_PERCENT	"/proc/sys/kernel/perf_cpu_time_max_percent"
+
+FIXTURE(pv_pmu_rate) {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpus[NR_VCPUS];
+	char rate[16], percent[16];
+};
+
+/* With so small a share of the time for samples, each NMI is too long. */
+FIXTURE_SETUP(pv_pmu_rate)
+{
+	pv_pmu_read_setting(SAMPLE_RATE, self->rate, sizeof(self->rate));
+	pv_pmu_read_setting(TIME_PERCENT, self->percent, sizeof(self->percent));
+}
+
+FIXTURE_TEARDOWN_PARENT(pv_pmu_rate)
+{
+	pv_pmu_write_setting(TIME_PERCENT, self->percent);
+	pv_pmu_write_setting(SAMPLE_RATE, self->rate);
+}
+
+/* The time for a guest's overflows does not lower the rate at which the host samples. */
+TEST_F(pv_pmu_rate, is_the_hosts)
+{
+	struct kvm_pv_pmu_request user = *SAMPLING(INSTRUCTIONS, 1);
+	struct kvm_vcpu *vcpu;
+	char rate[16];
+	int i;
+
+	TEST_ASSERT(pv_pmu_write_setting(TIME_PERCENT, "2"), "%s cannot be set", TIME_PERCENT);
+	self->vm = pv_pmu_vm_create(self->vcpus);
+	vcpu = self->vcpus[0];
+	user.flags |= KVM_PV_PMU_EXCLUDE_KERNEL;
+	pv_pmu_enable(vcpu);
+	for (i = 0; i < pv_pmu_area_header(vcpu)->nr_counters; i++)
+		pv_pmu_request(vcpu, i, &user);
+	pv_pmu_commit(vcpu, ALL_SLOTS);
+	pv_pmu_set_user_mode(vcpu, true);
+	pv_pmu_spin(vcpu, 1000);
+	pv_pmu_set_user_mode(vcpu, false);
+	pv_pmu_read_setting(SAMPLE_RATE, rate, sizeof(rate));
+	TEST_ASSERT(!strcmp(self->rate, rate), "%s was %s, is %s", SAMPLE_RATE, self->rate, rate);
+	TEST_ASSERT(pv_pmu_stat(vcpu, "pv_pmu_overflows") > 1000, "only %lu overflows",
+		    pv_pmu_stat(vcpu, "pv_pmu_overflows"));
+	kvm_vm_free(self->vm);
 }
 
 TEST_F(pv_pmu, all_slots_sample)

@@ -246,6 +246,103 @@ TEST_F_TIMEOUT(pv_pmu, random_commits, 3600)
 		    RANDOM_COMMITS / 20);
 }
 
+/* Open all slots and close them again, until the test says stop. */
+static uint64_t guest_open_close(uint64_t unused, uint64_t unused2)
+{
+	struct pv_pmu_mailbox *m = pv_pmu_guest_mailbox();
+	uint64_t opened = 0;
+	int i;
+
+	while (READ_ONCE(m->look)) {
+		for (i = 0; i < NR_SLOTS; i++)
+			area_request(m->area, i)->flags = KVM_PV_PMU_OPEN;
+		kvm_hypercall(KVM_HC_PV_PMU, KVM_PV_PMU_OP_COMMIT, ALL_SLOTS, 0, 0);
+		for (i = 0; i < NR_SLOTS; i++) {
+			opened += !area_report(m->area, i)->status;
+			area_request(m->area, i)->flags = 0;
+		}
+		kvm_hypercall(KVM_HC_PV_PMU, KVM_PV_PMU_OP_COMMIT, ALL_SLOTS, 0, 0);
+	}
+	return opened;
+}
+
+/* The objects of a slab cache that are in use, those waiting for RCU included */
+static uint64_t slab_objects(const char *cache)
+{
+	FILE *f = fopen("/proc/slabinfo", "r");
+	char line[256], name[64];
+	uint64_t n, found = 0;
+
+	TEST_ASSERT(f, "/proc/slabinfo cannot be read");
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%63s %lu", name, &n) == 2 && !strcmp(name, cache))
+			found = n;
+	}
+	fclose(f);
+	return found;
+}
+
+static uint64_t now_ms(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+#define MAX_OPENS	128
+#define HOSTILE_MS	1000
+
+/*
+ * Two vCPUs open and close events as fast as they can. What they have opened, and the
+ * events that the host has at a time, are bounded; a task of the host has its share of
+ * the CPU.
+ */
+TEST_F_TIMEOUT(pv_pmu, hostile_opens, 600)
+{
+	const uint64_t objects = slab_objects("perf_event");
+	uint64_t start, end, cpu, max_objects = 0, opened = 0, bound;
+	struct pv_pmu_thread t[NR_VCPUS];
+	pthread_t pthreads[NR_VCPUS];
+	int i;
+
+	TEST_ASSERT(pv_pmu_write_setting(PARAMETER("pv_pmu_max_opens"), "128"),
+		    "the limit of events that are opened cannot be set");
+	kvm_pin_this_task_to_pcpu(0);
+	for (i = 0; i < NR_VCPUS; i++) {
+		pv_pmu_enable(self->vcpus[i]);
+		t[i] = (struct pv_pmu_thread) { self->vcpus[i], guest_open_close };
+	}
+	start = now_ms(CLOCK_MONOTONIC);
+	cpu = now_ms(CLOCK_THREAD_CPUTIME_ID);
+	for (i = 0; i < NR_VCPUS; i++)
+		pv_pmu_thread_start(&pthreads[i], &t[i]);
+	do {
+		max_objects = max(max_objects, slab_objects("perf_event"));
+		end = now_ms(CLOCK_MONOTONIC);
+	} while (end < start + HOSTILE_MS);
+	cpu = now_ms(CLOCK_THREAD_CPUTIME_ID) - cpu;
+	for (i = 0; i < NR_VCPUS; i++)
+		pv_pmu_mailbox(self->vcpus[i])->look = false;
+	for (i = 0; i < NR_VCPUS; i++) {
+		pthread_join(pthreads[i], NULL);
+		opened += t[i].ret;
+	}
+	end = now_ms(CLOCK_MONOTONIC);
+	pv_pmu_write_setting(PARAMETER("pv_pmu_max_opens"), "0");
+
+	bound = NR_VCPUS * MAX_OPENS * ((end - start) / 100 + 2);
+	pr_info("%lu events opened in %lu ms, at most %lu at a time; the host's task had %lu ms\n",
+		opened, end - start, max_objects - objects, cpu);
+	TEST_ASSERT(opened >= NR_VCPUS * MAX_OPENS && opened <= bound,
+		    "%lu events opened, want %lu at most", opened, bound);
+	/* those of two intervals, for the RCU grace period */
+	TEST_ASSERT(max_objects - objects <= NR_VCPUS * (2 * MAX_OPENS + NR_SLOTS + 1),
+		    "%lu perf events at a time", max_objects - objects);
+	TEST_ASSERT(cpu >= HOSTILE_MS / (NR_VCPUS + 2), "the host's task had %lu of %d ms",
+		    cpu, HOSTILE_MS);
+}
+
 /* Without the limit of events that are opened in a time, more of them are. */
 int main(int argc, char *argv[])
 {
