@@ -8,9 +8,13 @@
 #    inherited, on a task that moves between two CPUs, and on a CPU that was offline.
 #  - The counts of user space and kernel add up to the count of both.
 #  - Scaled counts are correct, with more events than counters, and while the host
-#    uses counters.
+#    uses counters. A group counts as a whole or not at all.
+#  - Tasks that take turns do not take each other's counters.
+#  - A pinned event without a counter is not counted.
 #  - The host's count of the guest agrees.
-#  - The guest supports no event that the host does not support.
+#  - The guest supports no event that the host does not support. Sampling is done by
+#    the clock.
+#  - A guest that counts nothing costs the host nothing.
 #  - kvm_pv_pmu=off disables the paravirtual PMU. With a virtual PMU, the paravirtual
 #    PMU is not used.
 #
@@ -196,10 +200,13 @@ not_supported()
 	equal "on the host" "$(host_counts -e bus-cycles loop)" "<not supported> "
 }
 
-sampling_refused()
+sampled_by_clock()
 {
 	! guest_run "perf record -q -e instructions:u -o perf.data loop" > "$data/record" &&
-	grep -q "sampling/overflow-interrupts" "$data/record"
+	grep -q "not supported" "$data/record" || fail "$(cat "$data/record")" || return
+	guest_run "perf record -q -o perf.data loop 100000000 && perf evlist -i perf.data" \
+		> "$data/record"
+	grep -q -e '^cpu-clock' -e '^task-clock' "$data/record" || fail "$(cat "$data/record")"
 }
 
 count_of()
@@ -332,12 +339,151 @@ counters_shared()
 	near "instructions" "$1" 400000000 3 && within "per cent of the time" "$2" 25 42
 }
 
+# truth EVENTS LENGTH: $data/truth gets a line "event count" for each event of a group
+truth()
+{
+	stat -e $1 loop $2
+	awk -F, '$5 == "100.00" { print $3, $1 }' "$data/stat" > "$data/truth"
+	equal "the number of events with a counter" "$(wc -l < "$data/truth")" \
+		"$(wc -l < "$data/stat")"
+}
+
+# honest: each count of $data/stat, which is scaled, is the truth, or is none; the
+# counts of hardware events and percentages go to $data/counted
+honest()
+{
+	awk -F, -v counted="$data/counted" '
+		FILENAME ~ /truth/ { split($0, f, " "); truth[f[1]] = f[2]; next }
+		!($3 in truth) || !/^[0-9]/ { next }
+		{
+			print $1, $5 >> counted
+			off = ($1 - truth[$3]) / truth[$3]
+			if (off > 0.03 || off < -0.03) {
+				print "# " $3 ": " $1 " at " $5 " %, want " truth[$3]
+				bad = 1
+			}
+		}
+		END { exit bad }' "$data/truth" "$data/stat"
+}
+
+# Two groups at a time: of two, and of two to five. With a software event as leader and
+# without, and as groups that perf may break up.
+groups()
+{
+	for members in branches:u branches:u,rc0:u branches:u,rc0:u,cycles:u \
+			branches:u,rc0:u,cycles:u,r4d1:u; do
+		for lead in "" cpu-clock,; do
+			for weak in "" :W; do
+				stat -e "'{${lead}instructions:u,$members}$weak'" \
+					-e "'{${lead}rc0:u,r4d1:u}$weak'" loop 100000000
+				honest || fail "{${lead}instructions:u,$members}$weak" || return
+			done
+		done
+	done
+}
+
+# groups_while_taken N ALL PART: of ALL counts, so many are counted, and so many of these
+# for a part of the time
+groups_while_taken()
+{
+	rm -f "$data/counted"
+	taken $1 groups && touch "$data/counted" || return
+	echo "# $1 counters taken: $(wc -l < "$data/counted") counts," \
+		"$(grep -c -v ' 100.00' "$data/counted") of a part of the time"
+	within "counts" "$(wc -l < "$data/counted")" $2 88 &&
+	within "counts of a part of the time" "$(grep -c -v ' 100.00' "$data/counted")" $3 88
+}
+
+groups_shared()
+{
+	truth instructions:u,branches:u,rc0:u,cycles:u,r4d1:u 100000000 &&
+	groups_while_taken 5 0 0 &&
+	groups_while_taken 3 32 32 || return
+
+	# more events than counters: only a weak group can be opened
+	group=instructions:u,branches:u,rc0:u,cycles:u,r4d1:u,r4c4:u,r4c8:u
+	stat -e "'{$group}:W'" loop 100000000
+	honest && within "events of a weak group that are counted" \
+		"$(grep -c '^[0-9]' "$data/stat")" 7 7
+}
+
+# Two tasks with four events each take turns: the host has six counters.
+two_tasks()
+{
+	one=instructions:u,branches:u,r4d1:u,cycles:u
+	other=rc0:u,r4c4:u,r4c8:u,r4c6:u
+	switches=context-switches:k
+	set -- $(counts -e $one,$switches loop 400000000) \
+		$(counts -e $other,$switches loop 400000000)
+	guest_run "for events in $one $other; do \
+			$perf stat -x, -o \$events -e \$events,$switches loop 400000000 & \
+		done; wait; cat $one $other" | results > "$data/stat"
+	sed 's/^/# /' "$data/stat"
+	equal "the number of events that ran all the time" \
+		"$(grep -c ',100.00,' "$data/stat")" 10 || return
+	cut -d, -f1,3 "$data/stat" | tr , ' ' > "$data/both"
+	while read -r count event; do
+		case $event in
+		$switches)	within $event $count 10 1000 ;;
+		cycles:u)	near $event $count $1 1 ;;
+		*)		equal_but_for_start $event $count $1 ;;
+		esac || return
+		shift
+	done < "$data/both"
+}
+
+# allow_pinned COMMAND...: run COMMAND while the host lets guests have pinned events
+allow_pinned()
+{
+	pinned=/sys/module/kvm/parameters/pv_pmu_pinned
+	before=$(cat $pinned)
+	echo Y > $pinned
+	"$@"
+	result=$?
+	echo "$before" > $pinned
+	return $result
+}
+
 no_counter_left()
 {
-	taken 6 stat -e instructions:u,instructions:uD loop || return
+	equal "pinned, without permission" "$(counts -e instructions:uD loop)" \
+		"<not supported> " &&
+	allow_pinned pinned_without_counter
+}
+
+pinned_without_counter()
+{
+	pinned_events="-e instructions:u,instructions:uD -e '{branches:uD,cycles:u}'"
+	taken 6 stat "$pinned_events" loop || return
 	equal "instructions" "$(cut -d, -f1 "$data/stat" | sort -u)" "<not counted>" || return
-	set -- $(counts -e instructions:u,instructions:uD loop 10000000)
-	equal_but_for_start "afterwards" $1 $short && equal "pinned" $2 $1
+	usleep 200000	# until the guest has closed all slots
+	set -- $(counts "$pinned_events" loop 10000000)
+	equal_but_for_start "afterwards" $1 $short && equal "pinned" $2 $1 &&
+	[ "$3" -gt 1000000 ] && [ "$4" -gt 10000000 ] || fail "pinned group: $3 $4"
+}
+
+# seen_by_perf COMMAND...: how many switches of the host's tasks the host's perf looks
+# at while COMMAND runs
+seen_by_perf()
+{
+	echo 'p:seen_by_perf __perf_event_task_sched_out' >> $tracing/kprobe_events
+	echo 1 > $tracing/events/kprobes/seen_by_perf/enable
+	"$@" > /dev/null
+	awk '$1 == "seen_by_perf" { print $2 }' $tracing/kprobe_profile
+	echo 0 > $tracing/events/kprobes/seen_by_perf/enable
+	echo '-:seen_by_perf' >> $tracing/kprobe_events
+}
+
+# perf forgets a second late that a task had events.
+costs_nothing()
+{
+	tracing=/sys/kernel/debug/tracing
+	stat -e instructions:u loop
+	usleep 2000000
+	equal "events of the host" "$(cat $debugfs/pv_pmu_events)" 0 &&
+	equal "switches seen while the guest is idle" "$(seen_by_perf usleep 300000)" 0 || return
+	seen=$(seen_by_perf stat -e instructions:u loop 100000000)
+	[ "$seen" -gt 0 ] || fail "no switches seen while the guest counts"
 }
 
 # pv_pmu_max_events limits the events of a vCPU. After a refusal the guest's perf
@@ -444,8 +590,8 @@ on_two_cpus()
 
 cases="start found sysfs default_events loop_exact user_and_kernel repeated
 on_all_cpus of_a_process of_cgroups by_intervals per_thread group inherited same_event_twice raw
-not_supported sampling_refused multiplexed many_events exits_of_a_switch
-host_sees_the_same counters_shared no_counter_left limited stop
+not_supported sampled_by_clock multiplexed many_events exits_of_a_switch two_tasks
+host_sees_the_same counters_shared groups_shared no_counter_left limited costs_nothing stop
 off beside_a_virtual_pmu forced other_perf two_cpus"
 
 [ $# -gt 0 ] || set -- $cases
