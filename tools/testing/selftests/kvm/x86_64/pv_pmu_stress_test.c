@@ -266,22 +266,6 @@ static uint64_t guest_open_close(uint64_t unused, uint64_t unused2)
 	return opened;
 }
 
-/* The objects of a slab cache that are in use, those waiting for RCU included */
-static uint64_t slab_objects(const char *cache)
-{
-	FILE *f = fopen("/proc/slabinfo", "r");
-	char line[256], name[64];
-	uint64_t n, found = 0;
-
-	TEST_ASSERT(f, "/proc/slabinfo cannot be read");
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%63s %lu", name, &n) == 2 && !strcmp(name, cache))
-			found = n;
-	}
-	fclose(f);
-	return found;
-}
-
 static uint64_t now_ms(clockid_t clock)
 {
 	struct timespec ts;
@@ -300,7 +284,7 @@ static uint64_t now_ms(clockid_t clock)
  */
 TEST_F_TIMEOUT(pv_pmu, hostile_opens, 600)
 {
-	const uint64_t objects = slab_objects("perf_event");
+	const uint64_t objects = pv_pmu_slab_objects("perf_event");
 	uint64_t start, end, cpu, max_objects = 0, opened = 0, bound;
 	struct pv_pmu_thread t[NR_VCPUS];
 	pthread_t pthreads[NR_VCPUS];
@@ -318,7 +302,7 @@ TEST_F_TIMEOUT(pv_pmu, hostile_opens, 600)
 	for (i = 0; i < NR_VCPUS; i++)
 		pv_pmu_thread_start(&pthreads[i], &t[i]);
 	do {
-		max_objects = max(max_objects, slab_objects("perf_event"));
+		max_objects = max(max_objects, pv_pmu_slab_objects("perf_event"));
 		end = now_ms(CLOCK_MONOTONIC);
 	} while (end < start + HOSTILE_MS);
 	cpu = now_ms(CLOCK_THREAD_CPUTIME_ID) - cpu;
