@@ -266,6 +266,20 @@ static uint64_t guest_open_close(uint64_t unused, uint64_t unused2)
 	return opened;
 }
 
+/* KASAN keeps freed objects in quarantine, where they count as in use. */
+static bool host_keeps_freed_objects(void)
+{
+	FILE *f = fopen("/proc/kallsyms", "r");
+	char line[256];
+	bool found = false;
+
+	TEST_ASSERT(f, "/proc/kallsyms cannot be read");
+	while (!found && fgets(line, sizeof(line), f))
+		found = strstr(line, " kasan_quarantine_put");
+	fclose(f);
+	return found;
+}
+
 static uint64_t now_ms(clockid_t clock)
 {
 	struct timespec ts;
@@ -321,7 +335,8 @@ TEST_F_TIMEOUT(pv_pmu, hostile_opens, 600)
 	TEST_ASSERT(opened >= NR_VCPUS * MAX_OPENS && opened <= bound,
 		    "%lu events opened, want %lu at most", opened, bound);
 	/* those of two intervals, for the RCU grace period */
-	TEST_ASSERT(max_objects - objects <= NR_VCPUS * (2 * MAX_OPENS + NR_SLOTS + 1),
+	TEST_ASSERT(max_objects - objects <= NR_VCPUS * (2 * MAX_OPENS + NR_SLOTS + 1) ||
+		    host_keeps_freed_objects(),
 		    "%lu perf events at a time", max_objects - objects);
 	TEST_ASSERT(cpu >= HOSTILE_MS / (NR_VCPUS + 2), "the host's task had %lu of %d ms",
 		    cpu, HOSTILE_MS);
