@@ -568,7 +568,7 @@ void pv_pmu_reopen(struct kvm_vcpu_pv_pmu *pv)
 void pv_pmu_read(const struct pv_pmu_slot *slot, struct kvm_pv_pmu_report *report)
 {
 	struct perf_event *event = slot->event;
-	u64 enabled, running;
+	u64 count, enabled, running;
 
 	*report = (struct kvm_pv_pmu_report){};
 	if (!pv_pmu_is_open(slot))
@@ -585,7 +585,10 @@ void pv_pmu_read(const struct pv_pmu_slot *slot, struct kvm_pv_pmu_report *repor
 	if (!event)
 		return;
 
-	report->count += perf_event_read_value(event, &enabled, &running);
+	/* Not the thread's own event, or pinned and without a counter */
+	if (perf_event_read_local(event, &count, &enabled, &running))
+		count = perf_event_read_value(event, &enabled, &running);
+	report->count += count;
 	report->time_enabled += enabled;
 	report->time_running += running;
 	if (event->state == PERF_EVENT_STATE_ERROR)

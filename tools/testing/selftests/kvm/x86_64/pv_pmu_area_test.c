@@ -312,7 +312,8 @@ TEST_F(pv_pmu, area_is_page_table)
 	struct kvm_pv_pmu_area *area = (void *)ptes;
 
 	/* a page table entry of no use serves as the cookie */
-	pte = ptes[8] = COOKIE << 12;
+	pte = COOKIE << 12;
+	ptes[8] = pte;
 	TEST_ASSERT_EQ(pv_pmu_wrmsr(self->vcpu, gpa | KVM_PV_PMU_ENABLED), 0);
 	TEST_ASSERT_EQ(ptes[0], KVM_PV_PMU_VERSION | (uint64_t)NR_SLOTS << 32);
 	TEST_ASSERT_EQ(ptes[2], pte);	/* cookie_echo */

@@ -348,7 +348,8 @@ TEST_F(pv_pmu, opens_are_limited)
 	pv_pmu_enable(self->vcpu);
 	for (i = 0; i < 20; i++) {
 		for (j = 0; j < NR_SLOTS; j++)
-			pv_pmu_request(self->vcpu, j, HARDWARE(INSTRUCTIONS, .flags = KVM_PV_PMU_OPEN));
+			pv_pmu_request(self->vcpu, j,
+				       HARDWARE(INSTRUCTIONS, .flags = KVM_PV_PMU_OPEN));
 		pv_pmu_commit(self->vcpu, ALL_SLOTS);
 		for (j = 0; j < NR_SLOTS; j++) {
 			opened += !pv_pmu_report(self->vcpu, j)->status;

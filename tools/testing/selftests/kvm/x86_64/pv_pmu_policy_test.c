@@ -186,10 +186,36 @@ static void test_paranoid(struct kvm_vcpu *vcpu)
 	ASSERT_COUNT(pv_pmu_report(vcpu, 0)->count, INSTRUCTIONS(LOOPS));
 }
 
+#define TRACING "/sys/kernel/debug/tracing/"
+
+/* How often the host has created an event for kernel code since the probe was set */
+static uint64_t events_created(void)
+{
+	FILE *f = fopen(TRACING "kprobe_profile", "r");
+	char name[64];
+	uint64_t hits;
+
+	TEST_ASSERT(f && fscanf(f, "%63s %lu", name, &hits) == 2,
+		    "the probe's profile cannot be read");
+	fclose(f);
+	return hits;
+}
+
+/* The VMM may open nothing: the host creates no perf event of any kind. */
 static void test_very_paranoid(struct kvm_vcpu *vcpu)
 {
+	uint64_t created;
+
+	TEST_ASSERT(pv_pmu_write_setting(TRACING "kprobe_events",
+					 "p:pv_pmu_test perf_event_create_kernel_counter\n") &&
+		    pv_pmu_write_setting(TRACING "events/kprobes/pv_pmu_test/enable", "1"),
+		    "a probe cannot be set");
 	pv_pmu_enable(vcpu);
+	created = events_created();
+	TEST_ASSERT(created, "the probe has seen no event of an area");
+
 	set_capability(CAP_SYS_ADMIN, false);
+	pv_pmu_enable(vcpu);
 	pv_pmu_request(vcpu, 0, HARDWARE(INSTRUCTIONS));
 	pv_pmu_request(vcpu, 1, HARDWARE(INSTRUCTIONS,
 					 .flags = KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN |
@@ -198,6 +224,11 @@ static void test_very_paranoid(struct kvm_vcpu *vcpu)
 	ASSERT_STATUS(vcpu, 0, -EACCES);
 	ASSERT_STATUS(vcpu, 1, -EACCES);
 	TEST_ASSERT_EQ(pv_pmu_report(vcpu, 1)->count, 0);
+	TEST_ASSERT_EQ(events_created(), created);
+
+	set_capability(CAP_SYS_ADMIN, true);
+	pv_pmu_write_setting(TRACING "events/kprobes/pv_pmu_test/enable", "0");
+	pv_pmu_write_setting(TRACING "kprobe_events", "-:pv_pmu_test\n");
 }
 
 static void test_no_pinned_events(struct kvm_vcpu *vcpu)

@@ -217,7 +217,8 @@ TEST_F(pv_pmu_rate, is_the_hosts)
 	pv_pmu_set_user_mode(vcpu, false);
 	pv_pmu_read_setting(SAMPLE_RATE, rate, sizeof(rate));
 	TEST_ASSERT(!strcmp(self->rate, rate), "%s was %s, is %s", SAMPLE_RATE, self->rate, rate);
-	TEST_ASSERT(pv_pmu_stat(vcpu, "pv_pmu_overflows") > 1000, "only %lu overflows",
+	/* the average of NMIs is taken of 128 */
+	TEST_ASSERT(pv_pmu_stat(vcpu, "pv_pmu_overflows") > 128, "only %lu overflows",
 		    pv_pmu_stat(vcpu, "pv_pmu_overflows"));
 	kvm_vm_free(self->vm);
 }

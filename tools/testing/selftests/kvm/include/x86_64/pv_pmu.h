@@ -118,6 +118,7 @@ void pv_pmu_give_counters(int fds[MAX_COUNTERS], int n);
 int pv_pmu_host_event_open(struct perf_event_attr *attr, pid_t pid, int cpu);
 bool pv_pmu_write_setting(const char *path, const char *val);
 void pv_pmu_read_setting(const char *path, char *val, size_t size);
+uint64_t pv_pmu_slab_objects(const char *cache);
 void pv_pmu_test_init(void);
 
 /* Settings of the host */

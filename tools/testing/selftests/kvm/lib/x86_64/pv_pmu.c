@@ -529,6 +529,22 @@ void pv_pmu_read_setting(const char *path, char *val, size_t size)
 	close(fd);
 }
 
+/* The objects of a slab cache that are in use, those waiting for RCU included */
+uint64_t pv_pmu_slab_objects(const char *cache)
+{
+	FILE *f = fopen("/proc/slabinfo", "r");
+	char line[256], name[64];
+	uint64_t n, found = 0;
+
+	TEST_ASSERT(f, "/proc/slabinfo cannot be read");
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%63s %lu", name, &n) == 2 && !strcmp(name, cache))
+			found = n;
+	}
+	fclose(f);
+	return found;
+}
+
 /* ---- exact counts */
 
 /* Count the instructions of a guest's loop with an event of the host. */
