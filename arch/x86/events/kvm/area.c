@@ -24,9 +24,6 @@
 
 #include "kvm.h"
 
-/* Reads of a report that the host has changed meanwhile: it does so at exits alone. */
-#define PV_AREA_TRIES		16
-
 DEFINE_PER_CPU(struct pv_pmu_cpu, pv_pmu_cpu);
 
 u64 pv_pmu_host __read_mostly;
@@ -35,7 +32,6 @@ u64 pv_pmu_host __read_mostly;
 static bool pv_areas_shut __read_mostly;
 
 static atomic_t pv_areas_nr_users;
-static unsigned long pv_areas_unused_since;
 
 static void pv_area_set_msr(struct pv_pmu_cpu *cpuc, u64 data, u64 cookie)
 {
@@ -102,37 +98,24 @@ int pv_area_call(struct pv_pmu_cpu *cpuc, unsigned int op, unsigned long slots)
 	return -ENODEV;
 }
 
-/* Bring the report of a slot up to date; in a batch all, as others will follow. */
-void pv_area_sync(struct pv_pmu_cpu *cpuc, unsigned int slot)
+/*
+ * Bring the report of a slot up to date. In a batch others will follow: bring them up
+ * to date as well, with @idle also those of slots without a user.
+ */
+void pv_area_sync(struct pv_pmu_cpu *cpuc, unsigned int slot, bool idle)
 {
-	if (cpuc->fresh || !(cpuc->running & BIT(slot)))
+	unsigned long mask = cpuc->running & ~cpuc->fresh;
+	bool batch = cpuc->batch && !in_nmi();
+
+	if (!(mask & BIT(slot)))
 		return;
 
-	if (!cpuc->batch || in_nmi())
-		pv_area_call(cpuc, KVM_PV_PMU_OP_SYNC, BIT(slot));
-	else
-		cpuc->fresh = !pv_area_call(cpuc, KVM_PV_PMU_OP_SYNC, cpuc->running);
-}
-
-struct pv_pmu_value pv_area_reported(const struct pv_pmu_cpu *cpuc, unsigned int slot)
-{
-	const struct kvm_pv_pmu_report *report = &cpuc->area->slots[slot].report;
-	struct pv_pmu_value value;
-	unsigned int tries = PV_AREA_TRIES;
-	u32 seq;
-
-	/* the barriers pair with the host's, around its writes */
-	do {
-		seq = READ_ONCE(report->seq);
-		virt_rmb();	/* as above */
-		value.status = READ_ONCE(report->status);
-		value.count = READ_ONCE(report->count);
-		value.enabled = READ_ONCE(report->time_enabled);
-		value.running = READ_ONCE(report->time_running);
-		virt_rmb();	/* as above */
-	} while (((seq & 1) || seq != READ_ONCE(report->seq)) && --tries);
-
-	return value;
+	if (!batch)
+		mask = BIT(slot);
+	else if (!idle)
+		mask &= cpuc->used;
+	if (!pv_area_call(cpuc, KVM_PV_PMU_OP_SYNC, mask) && batch)
+		cpuc->fresh |= mask;
 }
 
 static bool pv_area_is_accepted(struct pv_pmu_cpu *cpuc)
@@ -194,7 +177,7 @@ void pv_area_off(struct pv_pmu_cpu *cpuc)
 
 static bool pv_area_is_on(int cpu, void *unused)
 {
-	return per_cpu(pv_pmu_cpu, cpu).on;
+	return READ_ONCE(per_cpu(pv_pmu_cpu, cpu).on);
 }
 
 static void pv_area_off_if_unused(void *unused)
@@ -205,19 +188,13 @@ static void pv_area_off_if_unused(void *unused)
 
 static void pv_areas_off(struct work_struct *work)
 {
-	unsigned long due = READ_ONCE(pv_areas_unused_since) + PV_PMU_KEEP;
-
 	if (atomic_read(&pv_areas_nr_users))
 		return;
-
-	if (time_before(jiffies, due)) {
-		schedule_delayed_work(to_delayed_work(work), due - jiffies);
-		return;
-	}
 
 	on_each_cpu_cond(pv_area_is_on, pv_area_off_if_unused, NULL, true);
 	pv_probe_forget();
 }
+
 static DECLARE_DELAYED_WORK(pv_areas_off_work, pv_areas_off);
 
 /* Areas may be enabled between get and put. */
@@ -228,9 +205,8 @@ void pv_areas_get(void)
 
 void pv_areas_put(void)
 {
-	WRITE_ONCE(pv_areas_unused_since, jiffies);
 	if (atomic_dec_and_test(&pv_areas_nr_users))
-		schedule_delayed_work(&pv_areas_off_work, PV_PMU_KEEP);
+		mod_delayed_work(system_wq, &pv_areas_off_work, PV_PMU_KEEP);
 }
 
 static int pv_area_prepare(unsigned int cpu)

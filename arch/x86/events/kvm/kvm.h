@@ -44,27 +44,31 @@ struct pv_pmu_value {
 
 /**
  * struct pv_pmu_event - an event's state beside struct hw_perf_event
- * @request:	type, config and exclusions, as in the request of a slot
+ * @request:	for the slot, but for the group
  * @host:	kvm_pv_pmu_header.pmu of the host that @request is meant for
- * @last:	the slot's value when the event's times were last brought up to date
+ * @last:	the slot's value when time was last accounted as lost, or at the start
  * @since:	perf's time of @last
+ * @slot:	the slot that was the event's last one
  */
 struct pv_pmu_event {
 	struct kvm_pv_pmu_request request;
 	u64 host;
 	struct pv_pmu_value last;
 	u64 since;
+	unsigned int slot;
 };
 
 /**
  * struct pv_pmu_slot - a CPU's state of a slot
- * @wanted:	the request, without KVM_PV_PMU_RUN. The area has what was committed.
+ * @wanted:	the request, without KVM_PV_PMU_RUN
+ * @members:	of a leader: the slots of the members
  * @nr_users:	events that are added; a leader's slot has the members' as well
  * @idle_since:	jiffies when the last user left
  * @base:	the value from before the area was last enabled
  */
 struct pv_pmu_slot {
 	struct kvm_pv_pmu_request wanted;
+	unsigned long members;
 	unsigned int nr_users;
 	unsigned long idle_since;
 	struct pv_pmu_value base;
@@ -78,12 +82,12 @@ struct pv_pmu_slot {
  * @nr_slots:	kvm_pv_pmu_header.nr_slots
  * @on:		the area is enabled
  * @batch:	more will come: pmu_enable() is yet to follow, or a group is read
- * @fresh:	all reports have been brought up to date in this batch
  * @txn_flags:	PERF_PMU_TXN_* of the transaction under way
  * @open:	slots that are wanted
  * @used:	slots with users
  * @committed:	slots that the host has open
  * @running:	slots that the host has running
+ * @fresh:	slots whose reports have been brought up to date in this batch
  * @retry:	slots to be committed again, because the host said so
  * @max_open:	how many slots the host lets this CPU open at once
  * @retry_at:	when (in jiffies) to enable the area again after it has failed
@@ -99,13 +103,13 @@ struct pv_pmu_cpu {
 	unsigned int nr_slots;
 	bool on;
 	bool batch;
-	bool fresh;
 	unsigned int txn_flags;
 
 	unsigned long open;
 	unsigned long used;
 	unsigned long committed;
 	unsigned long running;
+	unsigned long fresh;
 	unsigned long retry;
 	unsigned int max_open;
 
@@ -140,13 +144,10 @@ void pv_areas_put(void);
 int pv_area_on(struct pv_pmu_cpu *cpuc);
 void pv_area_off(struct pv_pmu_cpu *cpuc);
 int pv_area_call(struct pv_pmu_cpu *cpuc, unsigned int op, unsigned long slots);
-void pv_area_sync(struct pv_pmu_cpu *cpuc, unsigned int slot);
-struct pv_pmu_value pv_area_reported(const struct pv_pmu_cpu *cpuc, unsigned int slot);
+void pv_area_sync(struct pv_pmu_cpu *cpuc, unsigned int slot, bool idle);
 
 /* slots.c */
 void pv_slots_init(struct pv_pmu_cpu *cpuc);
-void pv_slot_request(const struct perf_event *event, u32 group,
-		     struct kvm_pv_pmu_request *request);
 int pv_slot_get(struct pv_pmu_cpu *cpuc, struct perf_event *event);
 void pv_slot_put(struct pv_pmu_cpu *cpuc, unsigned int slot);
 struct pv_pmu_value pv_slot_value(const struct pv_pmu_cpu *cpuc, unsigned int slot);

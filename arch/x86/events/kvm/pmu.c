@@ -24,27 +24,26 @@
  * a part of the time: account the same part of perf's time as running. Then perf
  * scales the count, and shows the percentage.
  */
-static void pv_pmu_account_time(struct pv_pmu_cpu *cpuc, struct perf_event *event,
-				const struct pv_pmu_value *value)
+static void pv_pmu_account_time(struct perf_event *event, const struct pv_pmu_value *value)
 {
 	struct pv_pmu_event *pv = to_pv_pmu_event(event);
 	u64 enabled = value->enabled - pv->last.enabled;
 	u64 running = value->running - pv->last.running;
-	u64 lost = running < enabled ? enabled - running : 0;
-	u64 now;
+	u64 since;
 
-	if (lost)
-		cpuc->contended_until = get_jiffies_64() + PV_PMU_KEEP;
-	/* A count that is kept keeps its time. */
-	if (value->status && value->count == pv->last.count)
-		lost = enabled = 1;
+	/* The host's times stand still: what is left of perf's time is lost. */
+	if (unlikely(value->status))
+		enabled = perf_event_account_lost(event, pv->since, 0, 0) - pv->since;
+	if (likely(running >= enabled))
+		return;
 
-	now = perf_event_account_lost(event, pv->since, lost, enabled);
 	/* some readers of an event do not have perf advance its clock */
-	if (now == pv->since)
+	since = perf_event_account_lost(event, pv->since, enabled - running, enabled);
+	if (since == pv->since)
 		return;
 	pv->last = *value;
-	pv->since = now;
+	pv->since = since;
+	this_cpu_write(pv_pmu_cpu.contended_until, get_jiffies_64() + PV_PMU_KEEP);
 }
 
 /* May be interrupted by itself, in an NMI. */
@@ -63,7 +62,7 @@ static void pv_pmu_update(struct perf_event *event)
 	if (in_nmi())
 		return;
 
-	pv_pmu_account_time(cpuc, event, &value);
+	pv_pmu_account_time(event, &value);
 	if (value.status == -EBUSY && event->group_leader->attr.pinned)
 		pv_pmu_resched(cpuc);
 }
@@ -77,12 +76,11 @@ static void pv_pmu_start(struct perf_event *event, int flags)
 	if (WARN_ON_ONCE(!(hwc->state & PERF_HES_STOPPED)))
 		return;
 
-	pv_area_sync(cpuc, hwc->idx);
+	pv_area_sync(cpuc, hwc->idx, true);
 	pv->last = pv_slot_value(cpuc, hwc->idx);
 	pv->since = event->tstamp;
 	local64_set(&hwc->prev_count, pv->last.count);
 	hwc->state = 0;
-	perf_event_update_userpage(event);
 }
 
 static void pv_pmu_read(struct perf_event *event)
@@ -92,7 +90,7 @@ static void pv_pmu_read(struct perf_event *event)
 	if (hwc->state & PERF_HES_STOPPED)
 		return;
 
-	pv_area_sync(this_cpu_ptr(&pv_pmu_cpu), hwc->idx);
+	pv_area_sync(this_cpu_ptr(&pv_pmu_cpu), hwc->idx, false);
 	pv_pmu_update(event);
 }
 
@@ -129,6 +127,7 @@ static int pv_pmu_add(struct perf_event *event, int flags)
 	event->hw.state = PERF_HES_STOPPED | PERF_HES_UPTODATE;
 	if (flags & PERF_EF_START)
 		pv_pmu_start(event, PERF_EF_RELOAD);
+	perf_event_update_userpage(event);
 	return 0;
 }
 
@@ -139,13 +138,12 @@ static void pv_pmu_del(struct perf_event *event, int flags)
 	pv_pmu_stop(event, PERF_EF_UPDATE);
 	pv_slot_put(this_cpu_ptr(&pv_pmu_cpu), hwc->idx);
 	hwc->idx = -1;
-	perf_event_update_userpage(event);
 }
 
 static void pv_pmu_set_batch(struct pv_pmu_cpu *cpuc, bool batch)
 {
 	cpuc->batch = batch;
-	cpuc->fresh = false;
+	cpuc->fresh = 0;
 }
 
 static void pv_pmu_disable(struct pmu *pmu)
@@ -172,9 +170,9 @@ static void pv_pmu_start_txn(struct pmu *pmu, unsigned int flags)
 		pv_pmu_set_batch(cpuc, true);
 }
 
+/* perf takes back what was added. */
 static void pv_pmu_cancel_txn(struct pmu *pmu)
 {
-	this_cpu_ptr(&pv_pmu_cpu)->txn_flags = 0;
 }
 
 static int pv_pmu_commit_txn(struct pmu *pmu)
@@ -183,7 +181,6 @@ static int pv_pmu_commit_txn(struct pmu *pmu)
 
 	if (cpuc->txn_flags & PERF_PMU_TXN_READ)
 		pv_pmu_set_batch(cpuc, false);
-	cpuc->txn_flags = 0;
 	return 0;
 }
 
@@ -217,10 +214,11 @@ static void pv_pmu_set_config(struct pv_pmu_event *pv, const struct perf_event_a
 	}
 }
 
-static int pv_pmu_set_exclusions(struct pv_pmu_event *pv, const struct perf_event_attr *attr)
+static int pv_pmu_set_flags(struct pv_pmu_event *pv, const struct perf_event_attr *attr)
 {
 	struct kvm_pv_pmu_request *request = &pv->request;
 
+	request->flags = KVM_PV_PMU_OPEN;
 	if (attr->exclude_user)
 		request->flags |= KVM_PV_PMU_EXCLUDE_USER;
 	if (attr->exclude_kernel)
@@ -235,19 +233,26 @@ static int pv_pmu_set_exclusions(struct pv_pmu_event *pv, const struct perf_even
 	return 0;
 }
 
-/* A group that the host cannot count together would never be scheduled in. */
-static bool pv_pmu_group_fits(const struct pv_pmu_cpu *cpuc, struct perf_event *event)
+/* Events of this PMU in the event's group, while it is being opened */
+static unsigned int pv_pmu_nr_of_group(struct perf_event *event)
 {
-	const struct kvm_pv_pmu_header *header = &cpuc->area->header;
 	struct perf_event *leader = event->group_leader, *sibling;
 	unsigned int nr = 1;
 
 	if (leader == event)
-		return true;
+		return nr;
 
 	nr += leader->pmu == event->pmu;
 	for_each_sibling_event(sibling, leader)
 		nr += sibling->pmu == event->pmu;
+	return nr;
+}
+
+/* A group that the host cannot count together would never be scheduled in. */
+static bool pv_pmu_group_fits(const struct pv_pmu_cpu *cpuc, unsigned int nr)
+{
+	const struct kvm_pv_pmu_header *header = &cpuc->area->header;
+
 	return nr == 1 || ((READ_ONCE(header->features) & KVM_PV_PMU_FEATURE_GROUP) &&
 			   nr <= READ_ONCE(header->nr_counters) && nr <= pv_probe_slot(cpuc));
 }
@@ -255,7 +260,7 @@ static bool pv_pmu_group_fits(const struct pv_pmu_cpu *cpuc, struct perf_event *
 /* Can the host count the event? Returns 0, or a negative errno. */
 static int pv_pmu_try(struct perf_event *event, struct pv_pmu_event *pv)
 {
-	struct kvm_pv_pmu_request request;
+	unsigned int nr = pv_pmu_nr_of_group(event);
 	struct pv_pmu_cpu *cpuc;
 	int err;
 
@@ -265,12 +270,14 @@ static int pv_pmu_try(struct perf_event *event, struct pv_pmu_event *pv)
 	if (err)
 		return err;
 
+	if (!pv_pmu_group_fits(cpuc, nr))
+		return -EINVAL;
+	/* to the host, the first event leads the group, even if perf's leader does not */
+	if (nr == 1 && event->group_leader->attr.pinned)
+		pv->request.flags |= KVM_PV_PMU_PINNED;
 	pv->host = READ_ONCE(cpuc->area->header.pmu);
 	pv_pmu_set_config(pv, &event->attr);
-	if (!pv_pmu_group_fits(cpuc, event))
-		return -EINVAL;
-	pv_slot_request(event, 0, &request);
-	return pv_probe(cpuc, &request);
+	return pv_probe(cpuc, &pv->request);
 }
 
 static void pv_pmu_event_free(struct perf_event *event)
@@ -294,7 +301,7 @@ static int pv_pmu_event_create(struct perf_event *event)
 
 	event->pmu_private = pv;
 	pv_areas_get();
-	err = pv_pmu_set_exclusions(pv, &event->attr);
+	err = pv_pmu_set_flags(pv, &event->attr);
 	if (!err)
 		err = pv_pmu_try(event, pv);
 	if (err) {

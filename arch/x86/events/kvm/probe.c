@@ -18,26 +18,33 @@ static unsigned int pv_probe_next;
 
 static bool pv_probe_is_accepted(const struct kvm_pv_pmu_request *request)
 {
+	bool is_accepted = false;
+	unsigned long flags;
 	unsigned int i;
 
-	guard(raw_spinlock_irqsave)(&pv_probe_lock);
-	for (i = 0; i < PV_PROBE_NR_ACCEPTED; i++) {
-		if (!memcmp(&pv_probe_accepted[i], request, sizeof(*request)))
-			return true;
-	}
-	return false;
+	raw_spin_lock_irqsave(&pv_probe_lock, flags);
+	for (i = 0; i < PV_PROBE_NR_ACCEPTED && !is_accepted; i++)
+		is_accepted = !memcmp(&pv_probe_accepted[i], request, sizeof(*request));
+	raw_spin_unlock_irqrestore(&pv_probe_lock, flags);
+	return is_accepted;
 }
 
 static void pv_probe_accept(const struct kvm_pv_pmu_request *request)
 {
-	guard(raw_spinlock_irqsave)(&pv_probe_lock);
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&pv_probe_lock, flags);
 	pv_probe_accepted[pv_probe_next++ % PV_PROBE_NR_ACCEPTED] = *request;
+	raw_spin_unlock_irqrestore(&pv_probe_lock, flags);
 }
 
 void pv_probe_forget(void)
 {
-	guard(raw_spinlock_irqsave)(&pv_probe_lock);
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&pv_probe_lock, flags);
 	memset(pv_probe_accepted, 0, sizeof(pv_probe_accepted));
+	raw_spin_unlock_irqrestore(&pv_probe_lock, flags);
 }
 
 /* Returns the status of the request in the slot for probes. */
@@ -50,7 +57,7 @@ static int pv_probe_ask(struct pv_pmu_cpu *cpuc, const struct kvm_pv_pmu_request
 	*declared = *request;
 	if (pv_area_call(cpuc, KVM_PV_PMU_OP_COMMIT, BIT(slot)))
 		return -ENODEV;
-	status = pv_area_reported(cpuc, slot).status;
+	status = READ_ONCE(cpuc->area->slots[slot].report.status);
 
 	memset(declared, 0, sizeof(*declared));
 	pv_area_call(cpuc, KVM_PV_PMU_OP_COMMIT, BIT(slot));

@@ -9,19 +9,32 @@
  * slot without a user goes on counting only where no other slot lacks a counter for
  * it, and it is closed after a while.
  *
- * What is wanted is kept beside what was committed, which is what the area says. A
- * commit tells the host the difference.
+ * What is wanted is kept beside what was committed. A slot never goes from one event
+ * to another in one commit. So the difference is slots that are open or running on one
+ * side alone.
  *
  * The slots of a group count together, as the events of perf's groups do. A group of
  * slots is shared only by groups of the same events.
  */
 #include <linux/bitops.h>
+#include <linux/minmax.h>
 #include <linux/sched.h>
 #include <linux/string.h>
 
 #include "kvm.h"
 
-/* Of the group of @slot: the slot of the leader, which may be @slot */
+/* Reads of a report that the host has changed meanwhile: it does so at exits alone. */
+#define PV_SLOT_TRIES		16
+
+static bool pv_slot_is_for(const struct pv_pmu_slot *slot, const struct perf_event *event,
+			   u32 group)
+{
+	return slot->wanted.group == group &&
+	       !memcmp(&slot->wanted, &to_pv_pmu_event(event)->request,
+		       offsetof(struct kvm_pv_pmu_request, group));
+}
+
+/* The slot of the group's leader, which may be @slot */
 static unsigned int pv_slot_leader(const struct pv_pmu_cpu *cpuc, unsigned int slot)
 {
 	u32 group = cpuc->slots[slot].wanted.group;
@@ -29,22 +42,13 @@ static unsigned int pv_slot_leader(const struct pv_pmu_cpu *cpuc, unsigned int s
 	return group ? group - 1 : slot;
 }
 
-/* The leader and the members of a group that is open */
-static unsigned long pv_slots_of_group(const struct pv_pmu_cpu *cpuc, unsigned int leader)
-{
-	unsigned long group = 0;
-	unsigned int slot;
-
-	for_each_set_bit(slot, &cpuc->open, KVM_PV_PMU_NR_SLOTS) {
-		if (pv_slot_leader(cpuc, slot) == leader)
-			group |= BIT(slot);
-	}
-	return group;
-}
-
 struct pv_pmu_value pv_slot_value(const struct pv_pmu_cpu *cpuc, unsigned int slot)
 {
-	struct pv_pmu_value value = cpuc->slots[slot].base, reported;
+	const struct kvm_pv_pmu_report *report = &cpuc->area->slots[slot].report;
+	const struct pv_pmu_value *base = &cpuc->slots[slot].base;
+	unsigned int tries = PV_SLOT_TRIES;
+	struct pv_pmu_value value = *base;
+	u32 seq;
 
 	/* until the first commit, the report is that of another event */
 	if (!(cpuc->committed & BIT(slot))) {
@@ -52,11 +56,17 @@ struct pv_pmu_value pv_slot_value(const struct pv_pmu_cpu *cpuc, unsigned int sl
 		return value;
 	}
 
-	reported = pv_area_reported(cpuc, slot);
-	value.status = reported.status;
-	value.count += reported.count;
-	value.enabled += reported.enabled;
-	value.running += reported.running;
+	/* the barriers pair with the host's, around its writes */
+	do {
+		seq = READ_ONCE(report->seq);
+		virt_rmb();	/* as above */
+		value.status = READ_ONCE(report->status);
+		value.count = base->count + READ_ONCE(report->count);
+		value.enabled = base->enabled + READ_ONCE(report->time_enabled);
+		value.running = base->running + READ_ONCE(report->time_running);
+		virt_rmb();	/* as above */
+	} while (((seq & 1) || seq != READ_ONCE(report->seq)) && --tries);
+
 	return value;
 }
 
@@ -67,20 +77,9 @@ static int pv_slot_status(const struct pv_pmu_cpu *cpuc, unsigned int slot)
 	return READ_ONCE(cpuc->area->slots[slot].report.status);
 }
 
-/* The first status that is not 0 */
-static int pv_slots_status(const struct pv_pmu_cpu *cpuc, unsigned long slots)
-{
-	unsigned int slot;
-	int status = 0;
-
-	for_each_set_bit(slot, &slots, KVM_PV_PMU_NR_SLOTS)
-		status = status ?: pv_slot_status(cpuc, slot);
-	return status;
-}
-
 /*
- * Slots without a user that count on: all of them if nothing else runs, or if there
- * are counters for all.
+ * Slots without a user count on if nothing else runs, or if there are counters for
+ * all.
  */
 static bool pv_slots_can_idle(const struct pv_pmu_cpu *cpuc, unsigned long idle)
 {
@@ -112,14 +111,6 @@ static bool pv_slots_need_reaper(const struct pv_pmu_cpu *cpuc)
 	return cpuc->open != cpuc->used || cpuc->retry;
 }
 
-static void pv_slots_reap_later(struct pv_pmu_cpu *cpuc)
-{
-	if (pv_slots_need_reaper(cpuc) && !hrtimer_active(&cpuc->reaper) &&
-	    pv_pmu_has_interrupts())
-		hrtimer_start(&cpuc->reaper, ms_to_ktime(PV_PMU_KEEP_MS),
-			      HRTIMER_MODE_REL_PINNED_HARD);
-}
-
 /*
  * If the host has a limit, leave it to perf here who takes turns: have it schedule
  * its events again, now that there is no slot for those that are too many.
@@ -136,74 +127,80 @@ static void pv_slots_note_limit(struct pv_pmu_cpu *cpuc, unsigned int nr_refused
 
 static void pv_slots_look_at_status(struct pv_pmu_cpu *cpuc)
 {
-	unsigned int slot, nr_refused = 0;
+	const struct pv_pmu_slot *slot;
+	unsigned int i, nr_refused = 0;
 
 	cpuc->retry = 0;
-	for_each_set_bit(slot, &cpuc->open, KVM_PV_PMU_NR_SLOTS) {
-		switch (pv_slot_status(cpuc, slot)) {
+	for_each_set_bit(i, &cpuc->open, KVM_PV_PMU_NR_SLOTS) {
+		slot = &cpuc->slots[i];
+		switch (pv_slot_status(cpuc, i)) {
 		case -EAGAIN:
-			cpuc->retry |= BIT(slot);
+			/* members have failed with their leader */
+			cpuc->retry |= BIT(i) | slot->members;
 			break;
 		case -ENOSPC:
 			nr_refused++;
 			break;
 		case -EBUSY:
 			/* pv_slot_get() will let the pinned event fail */
-			if (cpuc->slots[slot].nr_users &&
-			    cpuc->slots[slot].wanted.flags & KVM_PV_PMU_PINNED)
+			if (slot->nr_users && slot->wanted.flags & KVM_PV_PMU_PINNED)
 				pv_pmu_resched(cpuc);
 			break;
 		}
 	}
-
 	pv_slots_note_limit(cpuc, nr_refused);
-	pv_slots_reap_later(cpuc);
 }
 
-/* Make the request of a slot what is wanted; returns whether that is a change. */
-static bool pv_slot_declare(struct pv_pmu_cpu *cpuc, unsigned int slot, unsigned long run)
+static void pv_slot_declare(struct pv_pmu_cpu *cpuc, unsigned int slot, bool run)
 {
-	struct kvm_pv_pmu_request *declared = &cpuc->area->slots[slot].request;
-	struct kvm_pv_pmu_request wanted = {};
+	struct kvm_pv_pmu_request *request = &cpuc->area->slots[slot].request;
 
-	if (cpuc->open & BIT(slot))
-		wanted = cpuc->slots[slot].wanted;
-	if (run & BIT(slot))
-		wanted.flags |= KVM_PV_PMU_RUN;
-	if (!memcmp(declared, &wanted, sizeof(wanted)))
-		return false;
+	if (!(cpuc->open & BIT(slot))) {
+		memset(request, 0, sizeof(*request));
+		return;
+	}
 
-	*declared = wanted;
-	return true;
+	*request = cpuc->slots[slot].wanted;
+	if (run)
+		request->flags |= KVM_PV_PMU_RUN;
+}
+
+static void pv_slots_reap_later(struct pv_pmu_cpu *cpuc)
+{
+	if (pv_slots_need_reaper(cpuc) && !hrtimer_active(&cpuc->reaper) &&
+	    pv_pmu_has_interrupts())
+		hrtimer_start(&cpuc->reaper, ms_to_ktime(PV_PMU_KEEP_MS),
+			      HRTIMER_MODE_REL_PINNED_HARD);
 }
 
 /* Have the host do what is wanted. */
 void pv_slots_commit(struct pv_pmu_cpu *cpuc)
 {
-	unsigned long slots = cpuc->open | cpuc->committed;
-	unsigned long mask = cpuc->retry & cpuc->open, run;
+	unsigned long run, mask;
 	unsigned int slot;
 
-	if (!cpuc->on || !slots)
+	if (!cpuc->on)
 		return;
 
 	run = pv_slots_to_run(cpuc);
-	for_each_set_bit(slot, &slots, KVM_PV_PMU_NR_SLOTS) {
-		if (pv_slot_declare(cpuc, slot, run))
-			mask |= BIT(slot);
+	mask = (cpuc->open ^ cpuc->committed) | (run ^ cpuc->running) | cpuc->retry;
+	for_each_set_bit(slot, &mask, KVM_PV_PMU_NR_SLOTS)
+		pv_slot_declare(cpuc, slot, run & BIT(slot));
+	if (mask && !pv_area_call(cpuc, KVM_PV_PMU_OP_COMMIT, mask)) {
+		cpuc->committed = cpuc->open;
+		cpuc->running = run;
+		pv_slots_look_at_status(cpuc);
 	}
-	if (!mask || pv_area_call(cpuc, KVM_PV_PMU_OP_COMMIT, mask))
-		return;
-
-	cpuc->committed = cpuc->open;
-	cpuc->running = run;
-	pv_slots_look_at_status(cpuc);
+	pv_slots_reap_later(cpuc);
 }
 
 /* Close a slot, and with a leader's the members' slots. None of them has a user. */
 static void pv_slot_close(struct pv_pmu_cpu *cpuc, unsigned int slot)
 {
-	cpuc->open &= ~(BIT(slot) | pv_slots_of_group(cpuc, slot));
+	unsigned int leader = pv_slot_leader(cpuc, slot);
+
+	cpuc->open &= ~(BIT(slot) | cpuc->slots[slot].members);
+	cpuc->slots[leader].members &= ~BIT(slot);
 }
 
 static enum hrtimer_restart pv_slots_reap(struct hrtimer *timer)
@@ -257,7 +254,7 @@ static int pv_slot_free(const struct pv_pmu_cpu *cpuc)
 	return __ffs(slots);
 }
 
-static int pv_slot_open(struct pv_pmu_cpu *cpuc, const struct kvm_pv_pmu_request *request)
+static int pv_slot_open(struct pv_pmu_cpu *cpuc, const struct perf_event *event, u32 group)
 {
 	int slot = pv_slot_free(cpuc);
 
@@ -268,20 +265,12 @@ static int pv_slot_open(struct pv_pmu_cpu *cpuc, const struct kvm_pv_pmu_request
 	if (slot < 0)
 		return slot;
 
-	cpuc->slots[slot] = (struct pv_pmu_slot){ .wanted = *request };
+	cpuc->slots[slot] = (struct pv_pmu_slot){ .wanted = to_pv_pmu_event(event)->request };
+	cpuc->slots[slot].wanted.group = group;
+	if (group)
+		cpuc->slots[group - 1].members |= BIT(slot);
 	cpuc->open |= BIT(slot);
 	return slot;
-}
-
-/* The request for an event. @group: as in the request */
-void pv_slot_request(const struct perf_event *event, u32 group,
-		     struct kvm_pv_pmu_request *request)
-{
-	*request = to_pv_pmu_event(event)->request;
-	request->flags |= KVM_PV_PMU_OPEN;
-	request->group = group;
-	if (!group && event->group_leader->attr.pinned)
-		request->flags |= KVM_PV_PMU_PINNED;
 }
 
 static bool pv_event_takes_part(const struct perf_event *event)
@@ -307,22 +296,20 @@ static struct perf_event *pv_event_leader(struct perf_event *event)
 static int pv_slot_find_member(const struct pv_pmu_cpu *cpuc, const struct perf_event *event,
 			       unsigned int leader)
 {
-	struct kvm_pv_pmu_request request;
 	unsigned int slot;
 
-	pv_slot_request(event, leader + 1, &request);
-	for_each_set_bit(slot, &cpuc->open, KVM_PV_PMU_NR_SLOTS) {
-		if (!memcmp(&cpuc->slots[slot].wanted, &request, sizeof(request)))
+	for_each_set_bit(slot, &cpuc->slots[leader].members, KVM_PV_PMU_NR_SLOTS) {
+		if (pv_slot_is_for(&cpuc->slots[slot], event, leader + 1))
 			return slot;
 	}
 	return -ENOENT;
 }
 
 /* Has the slot a member for each event of this leader's group, and no others? */
-static bool pv_slots_are_of(const struct pv_pmu_cpu *cpuc, unsigned int slot,
-			    const struct perf_event *leader)
+static bool pv_slot_leads(const struct pv_pmu_cpu *cpuc, unsigned int slot,
+			  const struct perf_event *leader)
 {
-	unsigned long members = pv_slots_of_group(cpuc, slot) & ~BIT(slot);
+	unsigned long members = cpuc->slots[slot].members;
 	struct perf_event *sibling;
 	int member;
 
@@ -337,28 +324,19 @@ static bool pv_slots_are_of(const struct pv_pmu_cpu *cpuc, unsigned int slot,
 	return !members;
 }
 
-static int pv_slot_find_leader(const struct pv_pmu_cpu *cpuc, const struct perf_event *event,
-			       const struct kvm_pv_pmu_request *request)
-{
-	unsigned int slot;
-
-	for_each_set_bit(slot, &cpuc->open, KVM_PV_PMU_NR_SLOTS) {
-		if (!memcmp(&cpuc->slots[slot].wanted, request, sizeof(*request)) &&
-		    pv_slots_are_of(cpuc, slot, event))
-			return slot;
-	}
-	return -ENOENT;
-}
-
 /*
  * A group that has failed is opened anew. But an event that is pinned, and was without
  * a counter, has failed for good. Returns the slot or a negative errno.
  */
 static int pv_slot_check(struct pv_pmu_cpu *cpuc, unsigned int leader)
 {
-	const struct pv_pmu_slot *slot = &cpuc->slots[leader];
-	int status = pv_slots_status(cpuc, pv_slots_of_group(cpuc, leader));
+	struct pv_pmu_slot *slot = &cpuc->slots[leader];
+	unsigned long slots = slot->members | BIT(leader);
+	int status = 0;
+	unsigned int i;
 
+	for_each_set_bit(i, &slots, KVM_PV_PMU_NR_SLOTS)
+		status = status ?: pv_slot_status(cpuc, i);
 	if (likely(!status))
 		return leader;
 
@@ -367,6 +345,19 @@ static int pv_slot_check(struct pv_pmu_cpu *cpuc, unsigned int leader)
 	if (status == -EBUSY && slot->wanted.flags & KVM_PV_PMU_PINNED)
 		return -EBUSY;
 	return slot->nr_users ? leader : -ENOENT;
+}
+
+static int pv_slot_find_leader(struct pv_pmu_cpu *cpuc, const struct perf_event *event)
+{
+	unsigned int slot;
+
+	for_each_set_bit_wrap(slot, &cpuc->open, KVM_PV_PMU_NR_SLOTS,
+			      to_pv_pmu_event(event)->slot) {
+		if (pv_slot_is_for(&cpuc->slots[slot], event, 0) &&
+		    pv_slot_leads(cpuc, slot, event))
+			return pv_slot_check(cpuc, slot);
+	}
+	return -ENOENT;
 }
 
 static void pv_slot_use(struct pv_pmu_cpu *cpuc, unsigned int slot)
@@ -391,26 +382,20 @@ static void pv_slot_unuse(struct pv_pmu_cpu *cpuc, unsigned int slot)
 int pv_slot_get(struct pv_pmu_cpu *cpuc, struct perf_event *event)
 {
 	struct perf_event *leader = pv_event_leader(event);
-	struct kvm_pv_pmu_request request;
+	u32 group = leader == event ? 0 : leader->hw.idx + 1;
 	int slot;
 
-	if (leader != event) {
-		slot = pv_slot_find_member(cpuc, event, leader->hw.idx);
-		pv_slot_request(event, leader->hw.idx + 1, &request);
-	} else {
-		pv_slot_request(event, 0, &request);
-		slot = pv_slot_find_leader(cpuc, event, &request);
-		if (slot >= 0)
-			slot = pv_slot_check(cpuc, slot);
-	}
+	slot = group ? pv_slot_find_member(cpuc, event, group - 1) :
+		       pv_slot_find_leader(cpuc, event);
 	if (slot == -ENOENT)
-		slot = pv_slot_open(cpuc, &request);
+		slot = pv_slot_open(cpuc, event, group);
 	if (slot < 0)
 		return slot;
 
 	pv_slot_use(cpuc, slot);
-	if (leader != event)
-		pv_slot_use(cpuc, leader->hw.idx);
+	if (group)
+		pv_slot_use(cpuc, group - 1);
+	to_pv_pmu_event(event)->slot = slot;
 	return slot;
 }
 
@@ -421,7 +406,6 @@ void pv_slot_put(struct pv_pmu_cpu *cpuc, unsigned int slot)
 	pv_slot_unuse(cpuc, slot);
 	if (leader != slot)
 		pv_slot_unuse(cpuc, leader);
-	pv_slots_reap_later(cpuc);
 }
 
 /* The host is to forget all slots. Those with users keep what was counted so far. */
@@ -435,6 +419,7 @@ void pv_slots_detach(struct pv_pmu_cpu *cpuc)
 		/* in this order, because an NMI adds @base and what was reported */
 		cpuc->committed &= ~BIT(slot);
 		cpuc->slots[slot].base = value;
+		cpuc->slots[slot].members &= cpuc->used;
 	}
 
 	cpuc->open = cpuc->used;
