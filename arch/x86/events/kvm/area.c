@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The area of a CPU: when the host has it, and the hypercall.
+ * The area of a CPU: its life cycle, and the hypercall.
  *
- * An area that is enabled costs the host something even if it declares nothing. So
- * areas are enabled only while there are events: the area of the current CPU with
- * the first event, others when an event is added there. A while after the last event
- * is gone, all areas are disabled.
+ * An enabled area costs the host something even if nothing is declared. So areas are
+ * enabled only while events exist: the area of the current CPU with the first event,
+ * the area of another CPU when an event is added there. A while after the last event
+ * was destroyed, all areas are disabled.
  */
 #define pr_fmt(fmt) "kvm-guest: PV PMU: " fmt
 
@@ -28,7 +28,7 @@ DEFINE_PER_CPU(struct pv_pmu_cpu, pv_pmu_cpu);
 
 u64 pv_pmu_host __read_mostly;
 
-/* There is another kernel soon: its memory must not be written to. */
+/* Another kernel is about to start: the host must not write to its memory. */
 static bool pv_areas_shut __read_mostly;
 
 static atomic_t pv_areas_nr_users;
@@ -51,8 +51,8 @@ static void pv_area_disable(struct pv_pmu_cpu *cpuc)
 }
 
 /*
- * Interrupts are needed for what is to be done later. They do not work while the CPU
- * goes offline, nor where the system suspends.
+ * Deferred work needs interrupts. Interrupts do not work while the CPU goes offline or
+ * the system suspends.
  */
 bool pv_pmu_has_interrupts(void)
 {
@@ -99,8 +99,8 @@ int pv_area_call(struct pv_pmu_cpu *cpuc, unsigned int op, unsigned long slots)
 }
 
 /*
- * Bring the report of a slot up to date. In a batch others will follow: bring them up
- * to date as well, with @idle also those of slots without a user.
+ * Bring the report of a slot up to date. In a batch others will follow: bring all
+ * reports of slots in use up to date, with @idle of slots without a user as well.
  */
 void pv_area_sync(struct pv_pmu_cpu *cpuc, unsigned int slot, bool idle)
 {
@@ -148,7 +148,7 @@ int pv_area_on(struct pv_pmu_cpu *cpuc)
 		return 0;
 	}
 
-	/* A CPU that goes offline has had its area disabled for the last time. */
+	/* While a CPU goes offline, its area stays disabled. */
 	if (!cpuc->area || READ_ONCE(pv_areas_shut) || !cpu_online(smp_processor_id()) ||
 	    time_before64(get_jiffies_64(), cpuc->retry_at))
 		return -ENODEV;
@@ -167,7 +167,7 @@ int pv_area_on(struct pv_pmu_cpu *cpuc)
 	return 0;
 }
 
-/* Have the last counts, and give the area up. */
+/* Take the last counts, and disable the area. */
 void pv_area_off(struct pv_pmu_cpu *cpuc)
 {
 	if (cpuc->used)
@@ -265,7 +265,7 @@ void kvm_pv_pmu_guest_shutdown(void)
 
 /*
  * The state of this CPU may be inconsistent. The other CPUs cannot clear their MSR:
- * clear their cookies, which the host checks before it writes.
+ * clear all cookies, because the host checks the cookie before each write.
  */
 void kvm_pv_pmu_guest_crash(void)
 {
@@ -282,7 +282,7 @@ void kvm_pv_pmu_guest_crash(void)
 		wrmsrl_safe(MSR_KVM_PV_PMU, 0);
 }
 
-/* Returns 0 if the host does what its feature bit says, or a negative errno. */
+/* Does the host keep the promise of its feature bit? Returns 0, or a negative errno. */
 static int __init pv_area_try(struct pv_pmu_cpu *cpuc)
 {
 	guard(irqsave)();
@@ -291,7 +291,7 @@ static int __init pv_area_try(struct pv_pmu_cpu *cpuc)
 		pr_warn("the host does not take the area\n");
 		return -ENODEV;
 	}
-	/* with hypercalls of Hyper-V's or Xen's kind, they are not KVM's to answer */
+	/* a host that emulates Hyper-V or Xen may not answer KVM's hypercalls */
 	return pv_area_call(cpuc, KVM_PV_PMU_OP_SYNC, 0);
 }
 

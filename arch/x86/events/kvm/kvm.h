@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The guest's driver of the paravirtual PMU: what its files share.
+ * The guest's driver of the paravirtual PMU: shared by all files.
  *
  * area.c	a CPU's area, its life cycle, the hypercall
- * slots.c	the slots of an area: which event has which slot, and what was counted
- * probe.c	which events the host can count
+ * slots.c	the slots of an area: find, open, keep, commit, reap
+ * probe.c	probes of the host for events
  * sysfs.c	the attributes of the PMU
  * pmu.c	perf's operations
  *
@@ -22,14 +22,14 @@
 #include <asm/kvm_pv_pmu.h>
 
 /*
- * So long (in ms) a slot without an event is kept open, an area without an event is
- * kept enabled, and an area that has failed is left alone.
+ * In ms: how long a slot without a user is kept open, an area without events is kept
+ * enabled, and a failed area is left alone
  */
 #define PV_PMU_KEEP_MS		100
 #define PV_PMU_KEEP		msecs_to_jiffies(PV_PMU_KEEP_MS)
 
 /**
- * struct pv_pmu_value - what a slot has counted since some time in the past
+ * struct pv_pmu_value - the count of a slot, since some time in the past
  * @count:	events
  * @enabled:	ns during which the slot could have counted
  * @running:	ns during which the slot counted
@@ -45,10 +45,10 @@ struct pv_pmu_value {
 /**
  * struct pv_pmu_event - an event's state beside struct hw_perf_event
  * @request:	for the slot, but for the group
- * @host:	kvm_pv_pmu_header.pmu of the host that @request is meant for
+ * @host:	kvm_pv_pmu_header.pmu when @request was made
  * @last:	the slot's value when time was last accounted as lost, or at the start
  * @since:	perf's time of @last
- * @slot:	the slot that was the event's last one
+ * @slot:	the event's last slot
  */
 struct pv_pmu_event {
 	struct kvm_pv_pmu_request request;
@@ -62,7 +62,7 @@ struct pv_pmu_event {
  * struct pv_pmu_slot - a CPU's state of a slot
  * @wanted:	the request, without KVM_PV_PMU_RUN
  * @members:	of a leader: the slots of the members
- * @nr_users:	events that are added; a leader's slot has the members' as well
+ * @nr_users:	added events; for a leader's slot, the members' as well
  * @idle_since:	jiffies when the last user left
  * @base:	the value from before the area was last enabled
  */
@@ -94,7 +94,7 @@ struct pv_pmu_slot {
  * @contended_until: until when (in jiffies) the host is short of counters
  * @slots:	the slots
  * @resched:	has perf schedule its events again
- * @reaper:	closes slots that have been without a user for long
+ * @reaper:	closes slots without a user
  */
 struct pv_pmu_cpu {
 	struct kvm_pv_pmu_area *area;

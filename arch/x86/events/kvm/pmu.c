@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The guest's side of the paravirtual PMU: perf events that the host counts.
+ * The guest's side of the paravirtual PMU: the host counts events for perf.
  *
- * Each CPU shares a page with the host, its area, which has slots for events. This
- * driver declares events there, tells the host of all changes at once when perf is
- * done with the PMU (pmu_enable), and goes by what the host reports.
+ * Each CPU shares a page with the host, the area, with slots for events. The driver
+ * declares events in the slots. When perf is done with the PMU (pmu_enable), the
+ * driver tells the host all changes at once. Counts are taken from the host's reports.
  */
 #define pr_fmt(fmt) "kvm-guest: PV PMU: " fmt
 
@@ -31,7 +31,7 @@ static void pv_pmu_account_time(struct perf_event *event, const struct pv_pmu_va
 	u64 running = value->running - pv->last.running;
 	u64 since;
 
-	/* The host's times stand still: what is left of perf's time is lost. */
+	/* The host's times stand still: the rest of perf's time is lost. */
 	if (unlikely(value->status))
 		enabled = perf_event_account_lost(event, pv->since, 0, 0) - pv->since;
 	if (likely(running >= enabled))
@@ -164,13 +164,13 @@ static void pv_pmu_start_txn(struct pmu *pmu, unsigned int flags)
 {
 	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
 
-	/* the request is in the batch of all events that are scheduled in */
+	/* an addition is in the batch of all additions */
 	cpuc->txn_flags = flags;
 	if (flags & PERF_PMU_TXN_READ)
 		pv_pmu_set_batch(cpuc, true);
 }
 
-/* perf takes back what was added. */
+/* perf deletes the added events. */
 static void pv_pmu_cancel_txn(struct pmu *pmu)
 {
 }
@@ -226,14 +226,14 @@ static int pv_pmu_set_flags(struct pv_pmu_event *pv, const struct perf_event_att
 	if (!attr->exclude_host)
 		return 0;
 
-	/* the host cannot tell our guests from us; if we have none there is no need */
+	/* the host cannot tell nested guests from this kernel */
 	if (boot_cpu_has(X86_FEATURE_SVM) || boot_cpu_has(X86_FEATURE_VMX))
 		return -EOPNOTSUPP;
 	request->flags |= KVM_PV_PMU_EXCLUDE_USER | KVM_PV_PMU_EXCLUDE_KERNEL;
 	return 0;
 }
 
-/* Events of this PMU in the event's group, while it is being opened */
+/* The number of this PMU's events in the group of an event that is being opened */
 static unsigned int pv_pmu_nr_of_group(struct perf_event *event)
 {
 	struct perf_event *leader = event->group_leader, *sibling;
@@ -248,7 +248,7 @@ static unsigned int pv_pmu_nr_of_group(struct perf_event *event)
 	return nr;
 }
 
-/* A group that the host cannot count together would never be scheduled in. */
+/* A larger group would never be scheduled in. */
 static bool pv_pmu_group_fits(const struct pv_pmu_cpu *cpuc, unsigned int nr)
 {
 	const struct kvm_pv_pmu_header *header = &cpuc->area->header;
@@ -272,7 +272,7 @@ static int pv_pmu_try(struct perf_event *event, struct pv_pmu_event *pv)
 
 	if (!pv_pmu_group_fits(cpuc, nr))
 		return -EINVAL;
-	/* to the host, the first event leads the group, even if perf's leader does not */
+	/* the first event leads the host's group, even below a software leader */
 	if (nr == 1 && event->group_leader->attr.pinned)
 		pv->request.flags |= KVM_PV_PMU_PINNED;
 	pv->host = READ_ONCE(cpuc->area->header.pmu);
@@ -313,7 +313,7 @@ static int pv_pmu_event_create(struct perf_event *event)
 	return 0;
 }
 
-/* The parent is there for longer than the child, and holds the areas. */
+/* The parent outlives the child, and holds the areas. */
 static int pv_pmu_event_inherit(struct perf_event *event)
 {
 	const struct pv_pmu_event *parent = to_pv_pmu_event(event->parent);
@@ -330,14 +330,14 @@ static int pv_pmu_event_init(struct perf_event *event)
 {
 	const struct perf_event_attr *attr = &event->attr;
 
-	/* tools take -ENOENT for an occasion to sample by the clock */
+	/* with -ENOENT, tools sample by the clock instead */
 	if (!pv_pmu_is_meant(event) || is_sampling_event(event))
 		return -ENOENT;
 	if (has_branch_stack(event) || attr->precise_ip)
 		return -EOPNOTSUPP;
 
 	event->hw.idx = -1;
-	/* the event may be read as soon as it is active, before it is added */
+	/* perf may read an active event before the event is added */
 	event->hw.state = PERF_HES_STOPPED | PERF_HES_UPTODATE;
 	if (event->parent && event->parent->pmu == event->pmu)
 		return pv_pmu_event_inherit(event);

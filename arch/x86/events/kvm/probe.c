@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Which events the host can count: ask once, by opening the event in a slot that is
- * kept for this, and remember what was accepted for as long as an area is enabled.
+ * Probe which events the host can count: open an event in a slot kept for probes.
+ * Accepted requests are remembered until the areas are disabled.
  */
 #include <linux/cleanup.h>
 #include <linux/err.h>
@@ -64,7 +64,7 @@ static int pv_probe_ask(struct pv_pmu_cpu *cpuc, const struct kvm_pv_pmu_request
 	return status;
 }
 
-/* Ask the host whether it can count this: 0, or a negative errno. */
+/* Can the host count the event? Returns 0, or a negative errno. */
 int pv_probe(struct pv_pmu_cpu *cpuc, const struct kvm_pv_pmu_request *request)
 {
 	int status;
@@ -82,7 +82,7 @@ int pv_probe(struct pv_pmu_cpu *cpuc, const struct kvm_pv_pmu_request *request)
 	case -EAGAIN:
 	case -EBUSY:
 	case -ENOSPC:
-		/* now is not the time, or there are too many others: that is not for ever */
+		/* too many events at the moment */
 		return 0;
 	default:
 		return IS_ERR_VALUE((long)status) ? status : -EINVAL;

@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The slots of a CPU's area: which event has which slot, and what is wanted of the
- * host.
+ * The slots of a CPU's area: find, open, keep, commit, reap.
  *
- * The request is the key: an event takes a slot that is open with the same request.
- * Events that run at the same time share a slot, and a slot without a user is kept
- * for the next event. So a task switch changes nothing that the host had to know. A
- * slot without a user goes on counting only where no other slot lacks a counter for
- * it, and it is closed after a while.
+ * The request is the key: an event takes an open slot with the same request. Events
+ * on the CPU at the same time share a slot. A slot without a user is kept for the next
+ * event: a task switch changes no request. A slot without a user goes on counting only
+ * if no other slot lacks a counter, and is closed after a while.
  *
- * What is wanted is kept beside what was committed. A slot never goes from one event
- * to another in one commit. So the difference is slots that are open or running on one
+ * The wanted state is kept beside the committed state. A slot never goes from one event
+ * to another in one commit. So the two differ only in slots open, or running, on one
  * side alone.
  *
- * The slots of a group count together, as the events of perf's groups do. A group of
- * slots is shared only by groups of the same events.
+ * The slots of a group count together, as the events of perf's groups do. Only groups
+ * of the same events share a group of slots.
  */
 #include <linux/bitops.h>
 #include <linux/minmax.h>
@@ -23,7 +21,7 @@
 
 #include "kvm.h"
 
-/* Reads of a report that the host has changed meanwhile: it does so at exits alone. */
+/* Reads of a report before giving up: the host changes reports at exits alone. */
 #define PV_SLOT_TRIES		16
 
 static bool pv_slot_is_for(const struct pv_pmu_slot *slot, const struct perf_event *event,
@@ -34,7 +32,7 @@ static bool pv_slot_is_for(const struct pv_pmu_slot *slot, const struct perf_eve
 		       offsetof(struct kvm_pv_pmu_request, group));
 }
 
-/* The slot of the group's leader, which may be @slot */
+/* The slot of the group's leader, maybe @slot itself */
 static unsigned int pv_slot_leader(const struct pv_pmu_cpu *cpuc, unsigned int slot)
 {
 	u32 group = cpuc->slots[slot].wanted.group;
@@ -50,7 +48,7 @@ struct pv_pmu_value pv_slot_value(const struct pv_pmu_cpu *cpuc, unsigned int sl
 	struct pv_pmu_value value = *base;
 	u32 seq;
 
-	/* until the first commit, the report is that of another event */
+	/* until the first commit, the report is another event's */
 	if (!(cpuc->committed & BIT(slot))) {
 		value.status = cpuc->on ? 0 : -ENODEV;
 		return value;
@@ -77,10 +75,7 @@ static int pv_slot_status(const struct pv_pmu_cpu *cpuc, unsigned int slot)
 	return READ_ONCE(cpuc->area->slots[slot].report.status);
 }
 
-/*
- * Slots without a user count on if nothing else runs, or if there are counters for
- * all.
- */
+/* Slots without a user count on if nothing else runs, or if all have a counter. */
 static bool pv_slots_can_idle(const struct pv_pmu_cpu *cpuc, unsigned long idle)
 {
 	unsigned long slots = cpuc->used | idle;
@@ -112,8 +107,8 @@ static bool pv_slots_need_reaper(const struct pv_pmu_cpu *cpuc)
 }
 
 /*
- * If the host has a limit, leave it to perf here who takes turns: have it schedule
- * its events again, now that there is no slot for those that are too many.
+ * The host limits the number of events. Have perf schedule its events again: without a
+ * slot for each event, perf lets events take turns.
  */
 static void pv_slots_note_limit(struct pv_pmu_cpu *cpuc, unsigned int nr_refused)
 {
@@ -173,7 +168,7 @@ static void pv_slots_reap_later(struct pv_pmu_cpu *cpuc)
 			      HRTIMER_MODE_REL_PINNED_HARD);
 }
 
-/* Have the host do what is wanted. */
+/* Tell the host the wanted state. */
 void pv_slots_commit(struct pv_pmu_cpu *cpuc)
 {
 	unsigned long run, mask;
@@ -194,7 +189,7 @@ void pv_slots_commit(struct pv_pmu_cpu *cpuc)
 	pv_slots_reap_later(cpuc);
 }
 
-/* Close a slot, and with a leader's the members' slots. None of them has a user. */
+/* Close a slot, of a leader the members' as well. None has a user. */
 static void pv_slot_close(struct pv_pmu_cpu *cpuc, unsigned int slot)
 {
 	unsigned int leader = pv_slot_leader(cpuc, slot);
@@ -209,7 +204,7 @@ static enum hrtimer_restart pv_slots_reap(struct hrtimer *timer)
 	unsigned long idle;
 	unsigned int slot;
 
-	/* timers of a CPU that goes offline move to another CPU */
+	/* a CPU went offline, and its timer has moved here */
 	if (cpuc != this_cpu_ptr(&pv_pmu_cpu))
 		return HRTIMER_NORESTART;
 
@@ -226,7 +221,7 @@ static enum hrtimer_restart pv_slots_reap(struct hrtimer *timer)
 	return pv_slots_need_reaper(cpuc) ? HRTIMER_RESTART : HRTIMER_NORESTART;
 }
 
-/* Close the group that has been without a user for longest, now. */
+/* Close the group without a user for longest, now. */
 static void pv_slots_evict(struct pv_pmu_cpu *cpuc)
 {
 	unsigned long idle = cpuc->open & ~cpuc->used;
@@ -241,9 +236,8 @@ static void pv_slots_evict(struct pv_pmu_cpu *cpuc)
 }
 
 /*
- * A slot with nothing in it, also for the host: if this guest were saved with the
- * request of one event beside the report of another, the host that it is restored on
- * would take them for one.
+ * A slot that is free for the host as well: a guest saved with one event's request
+ * beside another event's report would be restored with the two taken for one.
  */
 static int pv_slot_free(const struct pv_pmu_cpu *cpuc)
 {
@@ -278,7 +272,7 @@ static bool pv_event_takes_part(const struct perf_event *event)
 	return event->pmu == &pv_pmu && event->state > PERF_EVENT_STATE_OFF;
 }
 
-/* Of an event's group, the first that takes part leads the slots: perf adds it first. */
+/* The first event of a group that takes part leads the slots: perf adds it first. */
 static struct perf_event *pv_event_leader(struct perf_event *event)
 {
 	struct perf_event *leader = event->group_leader, *sibling;
@@ -325,8 +319,8 @@ static bool pv_slot_leads(const struct pv_pmu_cpu *cpuc, unsigned int slot,
 }
 
 /*
- * A group that has failed is opened anew. But an event that is pinned, and was without
- * a counter, has failed for good. Returns the slot or a negative errno.
+ * Open a failed group anew, unless it is pinned: a pinned event without a counter has
+ * failed for good. Returns the slot or a negative errno.
  */
 static int pv_slot_check(struct pv_pmu_cpu *cpuc, unsigned int leader)
 {
@@ -373,7 +367,7 @@ static void pv_slot_unuse(struct pv_pmu_cpu *cpuc, unsigned int slot)
 
 	cpuc->used &= ~BIT(slot);
 	cpuc->slots[slot].idle_since = jiffies;
-	/* the host need not know of it at all */
+	/* the host does not know the slot */
 	if (!(cpuc->committed & BIT(slot)))
 		pv_slot_close(cpuc, slot);
 }
@@ -408,7 +402,7 @@ void pv_slot_put(struct pv_pmu_cpu *cpuc, unsigned int slot)
 		pv_slot_unuse(cpuc, leader);
 }
 
-/* The host is to forget all slots. Those with users keep what was counted so far. */
+/* The host is about to forget all slots. Slots in use keep their counts. */
 void pv_slots_detach(struct pv_pmu_cpu *cpuc)
 {
 	struct pv_pmu_value value;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The attributes of the paravirtual PMU: the events are those of the host's CPU. */
+/* The attributes of the paravirtual PMU, with events of the host's CPU */
 #include <linux/device.h>
 #include <linux/perf_event.h>
 #include <linux/sysfs.h>
@@ -34,8 +34,8 @@ static const struct attribute_group pv_pmu_format_group = {
 };
 
 /*
- * Generic events as raw ones, for perf's that want them in sysfs. This is not
- * what the host counts for the generic event, but means the same.
+ * Generic events as raw events, for versions of perf with a need for sysfs. The
+ * host's choice for a generic event may be another raw event of the same meaning.
  */
 enum { INTEL, AMD, ZEN1, ZEN2 };
 
