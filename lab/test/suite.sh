@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Run one suite of tests, or some tests of it, for test.sh: KTAP in out/SUITE.ktap, then
-# the exit status in out/SUITE.status.
+# Run one suite of tests, or some tests of it, for test.sh: KTAP in out/SUITE.ktap, which
+# ends in the names of the failures, then the exit status in out/SUITE.status.
 #
 #	lab/test/suite.sh SUITE [TEST...]
 #
@@ -53,5 +53,9 @@ run()
 start=$SECONDS
 status=0
 run "$@" > "$OUT/$1.ktap" 2>&1 < /dev/null || status=$?
-echo "# suite $1: $((SECONDS - start)) s" >> "$OUT/$1.ktap"
+failures=$(awk -v suite="$1" -v status="$status" -f lab/test/failures.awk "$OUT/$1.ktap")
+{
+	echo "# suite $1: $((SECONDS - start)) s"
+	[ -z "$failures" ] || echo "$failures"
+} >> "$OUT/$1.ktap"
 echo "$status" > "$OUT/$1.status"

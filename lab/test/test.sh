@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Run suites of tests, as many at a time as there are CPUs: print the KTAP of one
-# after the other, then one line
+# after the other, then what the failures said, then a line for each failure, and one
+# line
 #
 #	N passed, N failed, N skipped
 #
@@ -92,6 +93,7 @@ reasons()
 			lines = 0
 		}
 		/^(# )*ok /		{ lines = 0; next }
+		/^# failed: /		{ next }
 					{ line[lines++] = $0 }
 		/^(# )*not ok /		{ said(6) }
 		END			{ said(3) }' "$1"
@@ -133,20 +135,21 @@ passed=0 failed=0 skipped=0
 broken=()
 for suite in "${chosen[@]}"; do
 	read -r p f s <<< "$(count "$OUT/$suite.ktap")"
-	# a kernel fault, a time-out, the death of a script
-	if [ "$(cat "$OUT/$suite.status")" != 0 ] && [ "$f" = 0 ]; then
-		f=1
-	elif [ $((p + f + s)) = 0 ]; then
-		echo "# suite $suite ran no test"
-		f=1
+	# a kernel fault, a time-out, the death of a script; or there was no test
+	if [ "$(cat "$OUT/$suite.status")" != 0 ] || [ $((p + f + s)) = 0 ]; then
+		f=$((f ? f : 1))
 	fi
 	[ "$f" = 0 ] || broken+=("$suite")
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 done
 
 for suite in "${broken[@]}"; do
-	echo "# failed: $suite; see $OUT/$suite.ktap, then run it alone with: make $list ONLY=$suite"
+	echo "# suite $suite has failed; see $OUT/$suite.ktap, then run it alone with: make $list ONLY=$suite"
 	reasons "$OUT/$suite.ktap"
+done
+# a log that is cut short keeps its last lines
+for suite in "${broken[@]}"; do
+	grep '^# failed: ' "$OUT/$suite.ktap" || echo "# failed: $suite: it did not end"
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -39,6 +39,7 @@ u64 kvm_pv_pmu_policies(void)
 
 void kvm_pv_pmu_init_vm(struct kvm *kvm)
 {
+	kvm_pv_pmu_look_at_host();
 	kvm->arch.pv_pmu_policy = kvm_pv_pmu_policies();
 	kvm->arch.pv_pmu_max_events = KVM_PV_PMU_NR_SLOTS;
 }

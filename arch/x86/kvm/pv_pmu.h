@@ -26,6 +26,7 @@ static inline bool kvm_pv_pmu_guest_has(struct kvm_vcpu *vcpu)
 	       (vcpu->arch.pv_cpuid.features & BIT(KVM_FEATURE_PV_PMU));
 }
 
+void kvm_pv_pmu_look_at_host(void);
 void kvm_pv_pmu_init_vm(struct kvm *kvm);
 u64 kvm_pv_pmu_policies(void);
 int kvm_pv_pmu_set_policy(struct kvm *kvm, u64 policy, u64 max_events);
@@ -80,6 +81,7 @@ static inline bool kvm_pv_pmu_has_overflow(struct kvm_vcpu *vcpu)
 	return false;
 }
 
+static inline void kvm_pv_pmu_look_at_host(void) {}
 static inline void kvm_pv_pmu_init_vm(struct kvm *kvm) {}
 static inline void kvm_pv_pmu_vpmu_disabled(struct kvm *kvm) {}
 static inline void kvm_pv_pmu_handle_request(struct kvm_vcpu *vcpu) {}

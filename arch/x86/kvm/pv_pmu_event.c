@@ -23,6 +23,7 @@
 
 #include "x86.h"
 #include "pmu.h"
+#include "pv_pmu.h"
 #include "pv_pmu_event.h"
 
 static unsigned int __read_mostly pv_pmu_max_events = KVM_PV_PMU_NR_SLOTS;
@@ -133,14 +134,14 @@ static int pv_pmu_try_guest_only(void)
 	return probe.eventsel & AMD64_EVENTSEL_GUESTONLY ? 0 : -EOPNOTSUPP;
 }
 
-static bool pv_pmu_has_guest_only(void)
-{
-	/* 0, or an errno; -EBUSY: not known yet */
-	static int tried = -EBUSY;
+/* 0 if the PMU keeps the bit, or an errno; -EBUSY: not known yet */
+static int __read_mostly pv_pmu_guest_only = -EBUSY;
 
-	if (READ_ONCE(tried) == -EBUSY)
-		WRITE_ONCE(tried, pv_pmu_try_guest_only());
-	return !READ_ONCE(tried);
+/* Find out what only a test can tell: when KVM starts, or else with each VM. */
+void kvm_pv_pmu_look_at_host(void)
+{
+	if (pv_pmu_has_amd_events() && READ_ONCE(pv_pmu_guest_only) == -EBUSY)
+		WRITE_ONCE(pv_pmu_guest_only, pv_pmu_try_guest_only());
 }
 
 /* Does the host have a PMU that counts, and that can exclude the host from a count? */
@@ -158,7 +159,7 @@ bool pv_pmu_host_has_pmu(void)
 
 	if (boot_cpu_data.x86_vendor == X86_VENDOR_INTEL)
 		return capability.version >= 2;	/* has IA32_PERF_GLOBAL_CTRL */
-	return pv_pmu_has_amd_events() && pv_pmu_has_guest_only();
+	return pv_pmu_has_amd_events() && !READ_ONCE(pv_pmu_guest_only);
 }
 
 /* Called in NMI context; the vCPU has been made to exit by that. */

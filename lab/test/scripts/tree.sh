@@ -162,6 +162,34 @@ no_author()
 		GIT_AUTHOR_NAME='' GIT_AUTHOR_EMAIL='' front_door series && keeps_results series
 }
 
+# The last lines of a run, after a suite with a self-test that fails, a test that fails,
+# and one without a result.
+names_failures()
+{
+	cat > "$work/repo/lab/test/scripts/series.sh" <<-END
+		#!/bin/sh
+		echo "1..3
+		# selftests: perf_kvm: a.sh
+		# ok 1 one
+		# # why
+		# not ok 2 two
+		# ok 3 three
+		not ok 1 selftests: perf_kvm: a.sh # exit=1
+		# no reason
+		not ok 2 four
+		# the end"
+		exit 1
+	END
+	! front_door test ONLY=series > "$work/output" || return
+	cat "$work/output"
+	diff - <(tail -n 4 "$work/output") <<-END
+		# failed: series: a.sh: two (why)
+		# failed: series: four (no reason)
+		# failed: series: 1 of 3 tests have no result (the end)
+		0 passed, 3 failed, 0 skipped
+	END
+}
+
 # with FILE TEXT COMMAND...: run the command while the repository has that file
 with()
 {
@@ -188,7 +216,7 @@ echo new > "$work/repo/kernel/new.c"
 write_patch kernel/a.c one two > "$work/repo/patches/linux/0001-a.patch"
 write_patch kernel/b.c one two > "$work/repo/patches/linux/0002-b.patch"
 
-plan 29
+plan 30
 
 check "assembles patches and overlay" front_door tree
 check "a patch is applied" has kernel/b.c two
@@ -230,6 +258,7 @@ check "nor does a dry run, which keeps the last results" builds_nothing dry_run
 check "nor does a shell without a terminal" builds_nothing \
 	refuses 'a shell needs a terminal' front_door shell
 check "a build that fails keeps the last results" failed_build
+check "the last lines of a run name the failures, with reasons" names_failures
 check "series without an author keeps the last mails" no_author
 check "a path with a space is refused" \
 	refuses 'has a space' make -s -C "$work/odd dir" tree
