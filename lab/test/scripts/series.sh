@@ -195,7 +195,7 @@ echo >> "$work/linux/Makefile"
 check "series: writes the mails for a git tree with local changes" copy_series "$work/copy"
 check "series: and these are named, and not the commit alone" \
 	has_base "$work/copy" '^base: Linux 6\.12\.99 .*local changes'
-sed -i '/^F:.*kvm_pv_pmu.\[ch\]/d' "$work/repo/MAINTAINERS"
+sed -i '/^F:.*guest_peek/d' "$work/repo/MAINTAINERS"
 check "series: a new file that MAINTAINERS does not name is refused" \
-	refuses 'MAINTAINERS has no F: line for arch/x86/kernel/kvm_pv_pmu.c' copy_series "$work/copy"
+	refuses 'MAINTAINERS has no F: line for arch/x86/kvm/mmu/guest_peek.c' copy_series "$work/copy"
 finish
