@@ -407,6 +407,24 @@ groups_shared()
 		"$(grep -c '^[0-9]' "$data/stat")" 7 7
 }
 
+# A metric of perf's own: the quotient of two events of a weak group
+metrics()
+{
+	stat -M branch_misprediction_ratio loop 10000000
+	sed 's/^/# /' "$data/stat"
+	awk -F, '
+		$3 == "ex_ret_brn"	{ branches = $1; share = $5; ratio = $6 }
+		$3 == "ex_ret_brn_misp"	{ missed = $1; same = $5 == share }
+		END {
+			exit !(branches >= 1000000 && missed > 0 && same &&
+			       share == "100.00" &&
+			       ratio == sprintf("%.1f", 100 * missed / branches))
+		}' "$data/stat" || return
+
+	taken 5 stat -M branch_misprediction_ratio loop || return
+	equal "without counters" "$(cut -d, -f1 "$data/stat" | sort -u)" "<not counted>"
+}
+
 # Two tasks with four events each take turns: the host has six counters.
 two_tasks()
 {
@@ -591,7 +609,7 @@ on_two_cpus()
 cases="start found sysfs default_events loop_exact user_and_kernel repeated
 on_all_cpus of_a_process of_cgroups by_intervals per_thread group inherited same_event_twice raw
 not_supported sampled_by_clock multiplexed many_events exits_of_a_switch two_tasks
-host_sees_the_same counters_shared groups_shared no_counter_left limited costs_nothing stop
+host_sees_the_same counters_shared groups_shared metrics no_counter_left limited costs_nothing stop
 off beside_a_virtual_pmu forced other_perf two_cpus"
 
 [ $# -gt 0 ] || set -- $cases
