@@ -33,11 +33,9 @@ run()
 	case $suite in
 	check)		tied lab/test/check.sh ;;
 	check_whole)	tied lab/test/check.sh whole ;;
-	tree | lab | deb | series | lists | abi)
+	tree | lab | deb | series | lists | abi | fuzz)
 			tied "lab/test/scripts/$suite.sh" ;;
 	deb_modules)	tied lab/test/scripts/deb.sh modules ;;
-	fuzz)		tied lab/test/scripts/fuzz.sh 2 1500 1 ;;
-	fuzz_smp)	tied lab/test/scripts/fuzz.sh 2 1500 2 ;;
 	fuzz_long)	tied lab/test/scripts/fuzz.sh 20 5000 ;;
 	fuzz_debug)	debug_image && LAB_KERNEL=debug tied lab/test/scripts/fuzz.sh ;;
 	emulator)	tied lab/test/emulator/run.sh ;;
