@@ -48,9 +48,14 @@ qemu=("$build/qemu/bin/qemu-system-x86_64" -name "guestperf-$name"
 	-cpu "EPYC-Rome,-pcid,-tsc-deadline,+la57,$pmu" -smp "${CPUS:-1}" -m "${MEM:-3072}"
 	-kernel "$(realpath -m "$(kernel_dir "${LAB_KERNEL:-}")")/arch/x86/boot/bzImage"
 	-initrd "$initrd"
-	-append "console=ttyS0 panic=-1 oops=panic no5lvl ${APPEND:-} -- $*"
 	-device virtio-serial-pci)
+append="console=ttyS0 panic=-1 oops=panic no5lvl ${APPEND:-}"
 if [ "${ICOUNT:-on}" = off ]; then
+	# KVM takes the TSC's rate when it starts, Linux measures the rate better later. On
+	# a busy machine the two differ. If the later rate is higher by more than this
+	# tolerance, KVM (on a CPU without scaling and without constant_tsc) keeps a
+	# multiplier of 0, and the guest's deadline timer never expires.
+	append+=" kvm.tsc_tolerance_ppm=500000"
 	# shellcheck disable=SC2054
 	qemu+=(-accel tcg,thread=multi)
 else
@@ -77,6 +82,7 @@ else
 	port verdict "file,path=$dir/verdict,append=on"
 	port files "file,path=$dir/files.tar"
 fi
+qemu+=(-append "$append -- $*")
 
 command_line()
 {
