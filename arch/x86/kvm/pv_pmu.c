@@ -304,6 +304,35 @@ static struct kvm_pv_pmu_area __user *pv_pmu_area(struct kvm_vcpu *vcpu)
 	return area;
 }
 
+/* The slot of the leader of an event's group; -1 without an event */
+static int pv_pmu_leader_index(const struct kvm_vcpu_pv_pmu *pv, int i)
+{
+	const struct pv_pmu_slot *slot = &pv->slots[i];
+
+	if (!slot->event)
+		return -1;
+	return slot->request.group ? slot->request.group - 1 : i;
+}
+
+/* The slots of the mask, and all others of their groups */
+static unsigned long pv_pmu_with_groups(const struct kvm_vcpu_pv_pmu *pv, unsigned long mask)
+{
+	unsigned long leaders = 0, all = mask;
+	int i, leader;
+
+	for_each_set_bit(i, &mask, KVM_PV_PMU_NR_SLOTS) {
+		leader = pv_pmu_leader_index(pv, i);
+		if (leader >= 0)
+			leaders |= BIT(leader);
+	}
+	for (i = 0; i < KVM_PV_PMU_NR_SLOTS; i++) {
+		leader = pv_pmu_leader_index(pv, i);
+		if (leader >= 0 && leaders & BIT(leader))
+			all |= BIT(i);
+	}
+	return all;
+}
+
 /* Tell the guest which of its events have overflowed. */
 static void pv_pmu_deliver(struct kvm_vcpu *vcpu)
 {
@@ -318,7 +347,7 @@ static void pv_pmu_deliver(struct kvm_vcpu *vcpu)
 		return;
 
 	overflowed = xchg(&pv->overflowed, 0);
-	if (pv_pmu_report(vcpu, area, overflowed) ||
+	if (pv_pmu_report(vcpu, area, pv_pmu_with_groups(pv, overflowed)) ||
 	    get_user(pending, &area->header.overflow))
 		goto not_delivered;
 

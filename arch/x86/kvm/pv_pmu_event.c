@@ -14,6 +14,7 @@
 #include <linux/nospec.h>
 #include <linux/perf_event.h>
 #include <linux/sched.h>
+#include <linux/sched/clock.h>
 #include <linux/smp.h>
 #include <linux/tick.h>
 
@@ -38,10 +39,17 @@ static bool __read_mostly pv_pmu_pinned;
 module_param(pv_pmu_pinned, bool, 0644);
 MODULE_PARM_DESC(pv_pmu_pinned, "Let guests have pinned events, which others wait for");
 
+static unsigned int __read_mostly pv_pmu_max_sample_rate = 50000;
+module_param(pv_pmu_max_sample_rate, uint, 0644);
+MODULE_PARM_DESC(pv_pmu_max_sample_rate, "Overflows a second that a vCPU may have");
+
 #define PV_PMU_KNOWN_FLAGS						\
 	(KVM_PV_PMU_OPEN | KVM_PV_PMU_RUN | KVM_PV_PMU_SAMPLE |		\
 	 KVM_PV_PMU_FREQ | KVM_PV_PMU_EXCLUDE_USER |			\
 	 KVM_PV_PMU_EXCLUDE_KERNEL | KVM_PV_PMU_PINNED)
+
+/* perf_event.hw.interrupts of an event that perf has stopped until the next tick */
+#define PV_PMU_THROTTLED	(~0ULL)
 
 static bool pv_pmu_has_amd_events(void)
 {
@@ -162,6 +170,29 @@ bool pv_pmu_host_has_pmu(void)
 	return pv_pmu_has_amd_events() && !READ_ONCE(pv_pmu_guest_only);
 }
 
+/*
+ * perf limits the overflows of each event in a tick. Limit those of all events of the vCPU:
+ * beyond the limit, have perf stop each event that overflows once more in this tick.
+ */
+static void pv_pmu_limit_overflows(struct kvm_vcpu_pv_pmu *pv, struct perf_event *event)
+{
+	if (pv->burst_at != jiffies) {
+		pv->burst_at = jiffies;
+		pv->burst = 0;
+	}
+	if (++pv->burst >= max(READ_ONCE(pv_pmu_max_sample_rate) / HZ, 1U) &&
+	    event->hw.interrupts != PV_PMU_THROTTLED)
+		event->hw.interrupts = PV_PMU_THROTTLED - 1;
+}
+
+/* The time that perf has held back the event since it was throttled: a tick at most */
+static u64 pv_pmu_held_now(const struct pv_pmu_slot *slot)
+{
+	if (!slot->throttled_at)
+		return 0;
+	return min(local_clock() - slot->throttled_at, TICK_NSEC);
+}
+
 /* Called in NMI context; the vCPU has been made to exit by that. */
 static void pv_pmu_overflow(struct perf_event *event,
 			    struct perf_sample_data *data, struct pt_regs *regs)
@@ -172,9 +203,14 @@ static void pv_pmu_overflow(struct perf_event *event,
 
 	slot->overflows++;
 	slot->period_sum += data->period;
+	slot->held += pv_pmu_held_now(slot);
+	slot->throttled_at = 0;
 	/* perf has decided to stop the event until the next tick. */
-	if (event->hw.interrupts == ~0ULL)
+	if (event->hw.interrupts == PV_PMU_THROTTLED) {
 		slot->throttled++;
+		slot->throttled_at = local_clock();
+	}
+	pv_pmu_limit_overflows(pv, event);
 
 	/* The period is the guest's choice: the rate of the host's samples is not. */
 	perf_sample_event_waive();
@@ -223,9 +259,10 @@ static int pv_pmu_check_request(struct kvm *kvm, const struct kvm_pv_pmu_request
 	bool sample = flags & KVM_PV_PMU_SAMPLE;
 
 	if (flags & ~PV_PMU_KNOWN_FLAGS || request->branch_sample_type ||
-	    request->reserved32 || request->reserved[0] || request->reserved[1])
+	    request->reserved[0] || request->reserved[1])
 		return -EINVAL;
-	if (!!request->sample_period != sample || request->sample_period >> 63)
+	if (!!request->sample_period != sample || request->sample_period >> 63 ||
+	    (request->restart && !sample))
 		return -EINVAL;
 
 	/* The leader alone is pinned, as for perf_event_open(2). */
@@ -318,6 +355,21 @@ static struct perf_event *pv_pmu_create(struct kvm_vcpu_pv_pmu *pv,
 	return perf_event_create_kernel_counter(&attr, -1, current, pv_pmu_overflow, slot);
 }
 
+/*
+ * A new period, or frequency. The host's limit to frequencies may be below the guest's, and
+ * changes with time: what is beyond the limit gets what the limit allows.
+ */
+static int pv_pmu_set_period(struct perf_event *event, u64 period)
+{
+	int r = perf_event_period(event, period);
+
+	while (r == -EINVAL && event->attr.freq && period > 1) {
+		period /= 2;
+		r = perf_event_period(event, period);
+	}
+	return r;
+}
+
 /* What can be said of an event only when perf knows it: it is released if not allowed. */
 static int pv_pmu_check_event(const struct pv_pmu_slot *slot, struct perf_event *event)
 {
@@ -325,7 +377,7 @@ static int pv_pmu_check_event(const struct pv_pmu_slot *slot, struct perf_event 
 		return -EOPNOTSUPP;
 	/* The frequency has a limit that is not looked at when an event is created. */
 	if (event->attr.freq)
-		return perf_event_period(event, slot->request.sample_freq);
+		return pv_pmu_set_period(event, slot->request.sample_freq);
 	return 0;
 }
 
@@ -443,6 +495,7 @@ static bool pv_pmu_is_same_event(const struct kvm_pv_pmu_request *a,
 
 	c.flags ^= (a->flags ^ b->flags) & KVM_PV_PMU_RUN;
 	c.sample_period = a->sample_period;
+	c.restart = a->restart;
 	return !memcmp(a, &c, sizeof(c));
 }
 
@@ -453,8 +506,9 @@ static int pv_pmu_change(struct pv_pmu_slot *slot,
 	u32 changed = slot->request.flags ^ request->flags;
 	int r;
 
-	if (request->sample_period != slot->request.sample_period) {
-		r = perf_event_period(slot->event, request->sample_period);
+	if (request->sample_period != slot->request.sample_period ||
+	    request->restart != slot->request.restart) {
+		r = pv_pmu_set_period(slot->event, request->sample_period);
 		if (r)
 			return r;
 	}
@@ -592,6 +646,8 @@ void pv_pmu_read(const struct pv_pmu_slot *slot, struct kvm_pv_pmu_report *repor
 	report->count += count;
 	report->time_enabled += enabled;
 	report->time_running += running;
+	/* While perf holds back the event, it has no counter. */
+	report->time_running -= min(report->time_running, slot->held + pv_pmu_held_now(slot));
 	if (event->state == PERF_EVENT_STATE_ERROR)
 		report->status = -EBUSY;
 }

@@ -26,6 +26,8 @@
  * @overflows:	kvm_pv_pmu_report.overflows; written in NMI context, like all below
  * @period_sum:	kvm_pv_pmu_report.period_sum
  * @throttled:	kvm_pv_pmu_report.throttled
+ * @throttled_at: when (local_clock()) perf stopped @event until its next tick, or 0
+ * @held:	ns that perf has stopped @event so far
  */
 struct pv_pmu_slot {
 	struct kvm_vcpu *vcpu;
@@ -43,6 +45,8 @@ struct pv_pmu_slot {
 	u64 overflows;
 	u64 period_sum;
 	u32 throttled;
+	u64 throttled_at;
+	u64 held;
 };
 
 /**
@@ -55,6 +59,8 @@ struct pv_pmu_slot {
  * @restore:	take over what the area says, before the guest is entered
  * @reopen:	open all events anew, before the guest is entered
  * @overflowed:	slots whose overflow the guest has to be told
+ * @burst_at:	the tick (in jiffies) of @burst
+ * @burst:	overflows of all slots in this tick
  * @anchor:	an event that never counts. The first event of a task in the system
  *		has to wait for all CPUs: this one does, when the area is enabled.
  * @nr_events:	slots with a perf event
@@ -75,6 +81,8 @@ struct kvm_vcpu_pv_pmu {
 	bool restore;
 	bool reopen;
 	unsigned long overflowed;
+	unsigned long burst_at;
+	unsigned int burst;
 
 	struct perf_event *anchor;
 	unsigned int nr_events;

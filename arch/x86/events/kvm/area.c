@@ -107,7 +107,8 @@ void pv_area_sync(struct pv_pmu_cpu *cpuc, unsigned int slot, bool idle)
 	unsigned long mask = cpuc->running & ~cpuc->fresh;
 	bool batch = cpuc->batch && !in_nmi();
 
-	if (!(mask & BIT(slot)))
+	/* the host has reported what overflowed, and the groups of that, before the NMI */
+	if (!(mask & BIT(slot)) || cpuc->in_overflow)
 		return;
 
 	if (!batch)
@@ -228,6 +229,7 @@ static int pv_area_prepare(unsigned int cpu)
 	cpuc->retry_at = get_jiffies_64();
 	cpuc->resched = IRQ_WORK_INIT_HARD(pv_pmu_do_resched);
 	pv_slots_init(cpuc);
+	pv_sample_init_cpu(cpuc);
 	cpuc->area = (struct kvm_pv_pmu_area *)page;
 	return 0;
 }

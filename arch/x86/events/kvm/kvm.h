@@ -4,11 +4,14 @@
  *
  * area.c	a CPU's area, its life cycle, the hypercall
  * slots.c	the slots of an area: find, open, keep, commit, reap
+ * sample.c	overflows: the NMI, samples, throttling
  * probe.c	probes of the host for events
  * sysfs.c	the attributes of the PMU
  * pmu.c	perf's operations
  *
- * The state of a CPU is touched by this CPU alone, with interrupts disabled.
+ * The state of a CPU is touched by this CPU alone, with interrupts disabled. The NMI
+ * handler of sample.c reads the state that it interrupts, and writes few fields: they
+ * are marked "NMI".
  */
 #ifndef _X86_EVENTS_KVM_H
 #define _X86_EVENTS_KVM_H
@@ -43,18 +46,36 @@ struct pv_pmu_value {
 };
 
 /**
+ * struct pv_pmu_overflows - what the host has reported of a slot's overflows
+ * @period_sum:	the sum of their periods
+ * @throttled:	times that the host held them back
+ */
+struct pv_pmu_overflows {
+	u64 period_sum;
+	u32 throttled;
+};
+
+/**
  * struct pv_pmu_event - an event's state beside struct hw_perf_event
+ * @event:	the event
+ * @next:	the next event on the same slot
  * @request:	for the slot, but for the group
  * @host:	kvm_pv_pmu_header.pmu when @request was made
  * @last:	the slot's value when time was last accounted as lost, or at the start
  * @since:	perf's time of @last
+ * @held_at:	when (local_clock()) the NMI handler stopped the event, or 0; NMI
+ * @held:	ns that the event was stopped by the NMI handler, since @last
  * @slot:	the event's last slot
  */
 struct pv_pmu_event {
+	struct perf_event *event;
+	struct pv_pmu_event *next;
 	struct kvm_pv_pmu_request request;
 	u64 host;
 	struct pv_pmu_value last;
 	u64 since;
+	u64 held_at;
+	u64 held;
 	unsigned int slot;
 };
 
@@ -62,14 +83,18 @@ struct pv_pmu_event {
  * struct pv_pmu_slot - a CPU's state of a slot
  * @wanted:	the request, without KVM_PV_PMU_RUN
  * @members:	of a leader: the slots of the members
- * @nr_users:	added events; for a leader's slot, the members' as well
+ * @users:	added events
+ * @nr_users:	their number; for a leader's slot, the members' as well
+ * @seen:	overflows that have become samples; NMI
  * @idle_since:	jiffies when the last user left
  * @base:	the value from before the area was last enabled
  */
 struct pv_pmu_slot {
 	struct kvm_pv_pmu_request wanted;
 	unsigned long members;
+	struct pv_pmu_event *users;
 	unsigned int nr_users;
+	struct pv_pmu_overflows seen;
 	unsigned long idle_since;
 	struct pv_pmu_value base;
 };
@@ -81,19 +106,24 @@ struct pv_pmu_slot {
  * @generation:	kvm_pv_pmu_header.generation, as last seen
  * @nr_slots:	kvm_pv_pmu_header.nr_slots
  * @on:		the area is enabled
+ * @in_overflow: the NMI handler is at work; NMI
  * @batch:	more will come: pmu_enable() is yet to follow, or a group is read
  * @txn_flags:	PERF_PMU_TXN_* of the transaction under way
  * @open:	slots that are wanted
  * @used:	slots with users
+ * @sampling:	slots with overflows, of @open
  * @committed:	slots that the host has open
  * @running:	slots that the host has running
  * @fresh:	slots whose reports have been brought up to date in this batch
+ * @changed:	slots to be committed again, because their period has changed
  * @retry:	slots to be committed again, because the host said so
  * @max_open:	how many slots the host lets this CPU open at once
  * @retry_at:	when (in jiffies) to enable the area again after it has failed
  * @contended_until: until when (in jiffies) the host is short of counters
+ * @nmi_until:	until when (in jiffies) an NMI without an overflow may be the host's; NMI
  * @slots:	the slots
  * @resched:	has perf schedule its events again
+ * @recommit:	stops the slots of events that the NMI handler has stopped
  * @reaper:	closes slots without a user
  */
 struct pv_pmu_cpu {
@@ -102,22 +132,27 @@ struct pv_pmu_cpu {
 	u32 generation;
 	unsigned int nr_slots;
 	bool on;
+	bool in_overflow;
 	bool batch;
 	unsigned int txn_flags;
 
 	unsigned long open;
 	unsigned long used;
+	unsigned long sampling;
 	unsigned long committed;
 	unsigned long running;
 	unsigned long fresh;
+	unsigned long changed;
 	unsigned long retry;
 	unsigned int max_open;
 
 	u64 retry_at;
 	u64 contended_until;
+	unsigned long nmi_until;
 
 	struct pv_pmu_slot slots[KVM_PV_PMU_NR_SLOTS];
 	struct irq_work resched;
+	struct irq_work recommit;
 	struct hrtimer reaper;
 };
 
@@ -149,15 +184,26 @@ void pv_area_sync(struct pv_pmu_cpu *cpuc, unsigned int slot, bool idle);
 /* slots.c */
 void pv_slots_init(struct pv_pmu_cpu *cpuc);
 int pv_slot_get(struct pv_pmu_cpu *cpuc, struct perf_event *event);
-void pv_slot_put(struct pv_pmu_cpu *cpuc, unsigned int slot);
+void pv_slot_put(struct pv_pmu_cpu *cpuc, struct perf_event *event);
+void pv_slot_change_period(struct pv_pmu_cpu *cpuc, struct perf_event *event);
 struct pv_pmu_value pv_slot_value(const struct pv_pmu_cpu *cpuc, unsigned int slot);
+struct pv_pmu_overflows pv_slot_overflows(const struct pv_pmu_cpu *cpuc, unsigned int slot);
 void pv_slots_commit(struct pv_pmu_cpu *cpuc);
 void pv_slots_detach(struct pv_pmu_cpu *cpuc);
+
+/* sample.c */
+void pv_sample_init_cpu(struct pv_pmu_cpu *cpuc);
+int pv_sample_init(void);
+void pv_sample_expect_nmi(struct pv_pmu_cpu *cpuc);
+void pv_sample_release(struct perf_event *event);
 
 /* probe.c */
 int pv_probe(struct pv_pmu_cpu *cpuc, const struct kvm_pv_pmu_request *request);
 bool pv_probe_can_count(u32 type, u64 config);
 void pv_probe_forget(void);
+
+/* pmu.c */
+void pv_pmu_update(struct perf_event *event);
 
 /* sysfs.c */
 extern const struct attribute_group *pv_pmu_attr_groups[];

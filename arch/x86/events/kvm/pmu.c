@@ -27,7 +27,7 @@
 static void pv_pmu_account_time(struct perf_event *event, const struct pv_pmu_value *value)
 {
 	struct pv_pmu_event *pv = to_pv_pmu_event(event);
-	u64 enabled = value->enabled - pv->last.enabled;
+	u64 enabled = value->enabled - pv->last.enabled + pv->held;
 	u64 running = value->running - pv->last.running;
 	u64 since;
 
@@ -41,13 +41,15 @@ static void pv_pmu_account_time(struct perf_event *event, const struct pv_pmu_va
 	since = perf_event_account_lost(event, pv->since, enabled - running, enabled);
 	if (since == pv->since)
 		return;
+	if (!pv->held)
+		this_cpu_write(pv_pmu_cpu.contended_until, get_jiffies_64() + PV_PMU_KEEP);
 	pv->last = *value;
 	pv->since = since;
-	this_cpu_write(pv_pmu_cpu.contended_until, get_jiffies_64() + PV_PMU_KEEP);
+	pv->held = 0;
 }
 
 /* May be interrupted by itself, in an NMI. */
-static void pv_pmu_update(struct perf_event *event)
+void pv_pmu_update(struct perf_event *event)
 {
 	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
 	struct hw_perf_event *hwc = &event->hw;
@@ -73,32 +75,48 @@ static void pv_pmu_start(struct perf_event *event, int flags)
 	struct pv_pmu_event *pv = to_pv_pmu_event(event);
 	struct hw_perf_event *hwc = &event->hw;
 
-	if (WARN_ON_ONCE(!(hwc->state & PERF_HES_STOPPED)))
+	/* throttled by an NMI between perf's stop and start: the tick starts once more */
+	if (!(hwc->state & PERF_HES_STOPPED))
 		return;
 
-	pv_area_sync(cpuc, hwc->idx, true);
-	pv->last = pv_slot_value(cpuc, hwc->idx);
-	pv->since = event->tstamp;
-	local64_set(&hwc->prev_count, pv->last.count);
-	hwc->state = 0;
+	if (hwc->state & PERF_HES_UPTODATE) {
+		pv_area_sync(cpuc, hwc->idx, true);
+		pv->last = pv_slot_value(cpuc, hwc->idx);
+		pv->since = event->tstamp;
+		pv->held = 0;
+		local64_set(&hwc->prev_count, pv->last.count);
+	}
+	pv_sample_release(event);
+	/* perf clears @period_left, which is not used otherwise, to start the period anew */
+	if (is_sampling_event(event) && !local64_xchg(&hwc->period_left, 1))
+		pv_slot_change_period(cpuc, event);
+	WRITE_ONCE(hwc->state, 0);
 }
 
 static void pv_pmu_read(struct perf_event *event)
 {
 	struct hw_perf_event *hwc = &event->hw;
 
-	if (hwc->state & PERF_HES_STOPPED)
+	if (hwc->state & PERF_HES_UPTODATE)
 		return;
 
 	pv_area_sync(this_cpu_ptr(&pv_pmu_cpu), hwc->idx, false);
 	pv_pmu_update(event);
 }
 
-/* The slot keeps counting: update now, even without PERF_EF_UPDATE. */
+/*
+ * perf stops an event to change its period, at each tick if there is a frequency, and
+ * starts the event at once: the slot keeps counting, and there is no exit.
+ */
 static void pv_pmu_stop(struct perf_event *event, int flags)
 {
-	pv_pmu_read(event);
-	event->hw.state = PERF_HES_STOPPED | PERF_HES_UPTODATE;
+	struct hw_perf_event *hwc = &event->hw;
+
+	if (hwc->state & PERF_HES_STOPPED)
+		return;
+
+	pv_pmu_update(event);
+	WRITE_ONCE(hwc->state, PERF_HES_STOPPED);
 }
 
 /* A raw config means nothing to the PMU of another host. */
@@ -135,8 +153,11 @@ static void pv_pmu_del(struct perf_event *event, int flags)
 {
 	struct hw_perf_event *hwc = &event->hw;
 
-	pv_pmu_stop(event, PERF_EF_UPDATE);
-	pv_slot_put(this_cpu_ptr(&pv_pmu_cpu), hwc->idx);
+	/* the NMI handler may have stopped the event, and the slot may still count */
+	pv_sample_release(event);
+	pv_pmu_read(event);
+	WRITE_ONCE(hwc->state, PERF_HES_STOPPED | PERF_HES_UPTODATE);
+	pv_slot_put(this_cpu_ptr(&pv_pmu_cpu), event);
 	hwc->idx = -1;
 }
 
@@ -214,11 +235,23 @@ static void pv_pmu_set_config(struct pv_pmu_event *pv, const struct perf_event_a
 	}
 }
 
+static void pv_pmu_set_period(struct pv_pmu_event *pv, const struct perf_event_attr *attr)
+{
+	if (!attr->sample_period)
+		return;
+
+	pv->request.flags |= KVM_PV_PMU_SAMPLE;
+	if (attr->freq)
+		pv->request.flags |= KVM_PV_PMU_FREQ;
+	pv->request.sample_period = attr->sample_period;
+}
+
 static int pv_pmu_set_flags(struct pv_pmu_event *pv, const struct perf_event_attr *attr)
 {
 	struct kvm_pv_pmu_request *request = &pv->request;
 
 	request->flags = KVM_PV_PMU_OPEN;
+	pv_pmu_set_period(pv, attr);
 	if (attr->exclude_user)
 		request->flags |= KVM_PV_PMU_EXCLUDE_USER;
 	if (attr->exclude_kernel)
@@ -257,6 +290,14 @@ static bool pv_pmu_group_fits(const struct pv_pmu_cpu *cpuc, unsigned int nr)
 			   nr <= READ_ONCE(header->nr_counters) && nr <= pv_probe_slot(cpuc));
 }
 
+static bool pv_pmu_can_sample(const struct pv_pmu_cpu *cpuc, const struct perf_event_attr *attr)
+{
+	u64 features = READ_ONCE(cpuc->area->header.features);
+
+	return (features & KVM_PV_PMU_FEATURE_SAMPLE) &&
+	       (!attr->freq || features & KVM_PV_PMU_FEATURE_FREQ);
+}
+
 /* Can the host count the event? Returns 0, or a negative errno. */
 static int pv_pmu_try(struct perf_event *event, struct pv_pmu_event *pv)
 {
@@ -270,6 +311,9 @@ static int pv_pmu_try(struct perf_event *event, struct pv_pmu_event *pv)
 	if (err)
 		return err;
 
+	/* with -ENOENT, tools sample by the clock instead */
+	if (is_sampling_event(event) && !pv_pmu_can_sample(cpuc, &event->attr))
+		return -ENOENT;
 	if (!pv_pmu_group_fits(cpuc, nr))
 		return -EINVAL;
 	/* the first event leads the host's group, even below a software leader */
@@ -299,6 +343,7 @@ static int pv_pmu_event_create(struct perf_event *event)
 	if (!pv)
 		return -ENOMEM;
 
+	pv->event = event;
 	event->pmu_private = pv;
 	pv_areas_get();
 	err = pv_pmu_set_flags(pv, &event->attr);
@@ -317,11 +362,15 @@ static int pv_pmu_event_create(struct perf_event *event)
 static int pv_pmu_event_inherit(struct perf_event *event)
 {
 	const struct pv_pmu_event *parent = to_pv_pmu_event(event->parent);
+	struct pv_pmu_event *pv = kzalloc(sizeof(*pv), GFP_KERNEL);
 
-	event->pmu_private = kmemdup(parent, sizeof(*parent), GFP_KERNEL);
-	if (!event->pmu_private)
+	if (!pv)
 		return -ENOMEM;
 
+	pv->event = event;
+	pv->request = parent->request;
+	pv->host = parent->host;
+	event->pmu_private = pv;
 	event->destroy = pv_pmu_event_free;
 	return 0;
 }
@@ -330,8 +379,7 @@ static int pv_pmu_event_init(struct perf_event *event)
 {
 	const struct perf_event_attr *attr = &event->attr;
 
-	/* with -ENOENT, tools sample by the clock instead */
-	if (!pv_pmu_is_meant(event) || is_sampling_event(event))
+	if (!pv_pmu_is_meant(event))
 		return -ENOENT;
 	if (has_branch_stack(event) || attr->precise_ip)
 		return -EOPNOTSUPP;
@@ -419,7 +467,9 @@ static void __init pv_pmu_bring_up(bool has_hardware)
 		return;
 	}
 
-	err = pv_pmu_register(has_hardware);
+	err = pv_sample_init();
+	if (!err)
+		err = pv_pmu_register(has_hardware);
 	if (err) {
 		pr_err("cannot be set up, error %d\n", err);
 		return;

@@ -24,11 +24,20 @@
 /* Reads of a report before giving up: the host changes reports at exits alone. */
 #define PV_SLOT_TRIES		16
 
+/* The event's request: PERF_EVENT_IOC_PERIOD may have changed the period. */
+static const struct kvm_pv_pmu_request *pv_slot_request(const struct perf_event *event)
+{
+	struct kvm_pv_pmu_request *request = &to_pv_pmu_event(event)->request;
+
+	request->sample_period = event->attr.sample_period;
+	return request;
+}
+
 static bool pv_slot_is_for(const struct pv_pmu_slot *slot, const struct perf_event *event,
 			   u32 group)
 {
 	return slot->wanted.group == group &&
-	       !memcmp(&slot->wanted, &to_pv_pmu_event(event)->request,
+	       !memcmp(&slot->wanted, pv_slot_request(event),
 		       offsetof(struct kvm_pv_pmu_request, group));
 }
 
@@ -68,6 +77,26 @@ struct pv_pmu_value pv_slot_value(const struct pv_pmu_cpu *cpuc, unsigned int sl
 	return value;
 }
 
+/* Called by the NMI handler. */
+struct pv_pmu_overflows pv_slot_overflows(const struct pv_pmu_cpu *cpuc, unsigned int slot)
+{
+	const struct kvm_pv_pmu_report *report = &cpuc->area->slots[slot].report;
+	unsigned int tries = PV_SLOT_TRIES;
+	struct pv_pmu_overflows overflows;
+	u32 seq;
+
+	/* the barriers pair with the host's, around its writes */
+	do {
+		seq = READ_ONCE(report->seq);
+		virt_rmb();	/* as above */
+		overflows.period_sum = READ_ONCE(report->period_sum);
+		overflows.throttled = READ_ONCE(report->throttled);
+		virt_rmb();	/* as above */
+	} while (((seq & 1) || seq != READ_ONCE(report->seq)) && --tries);
+
+	return overflows;
+}
+
 static int pv_slot_status(const struct pv_pmu_cpu *cpuc, unsigned int slot)
 {
 	if (!(cpuc->committed & BIT(slot)))
@@ -94,11 +123,33 @@ static bool pv_slots_can_idle(const struct pv_pmu_cpu *cpuc, unsigned long idle)
 	return true;
 }
 
+static bool pv_slot_is_started(const struct pv_pmu_slot *slot)
+{
+	const struct pv_pmu_event *user;
+
+	for (user = slot->users; user; user = user->next) {
+		if (!(READ_ONCE(user->event->hw.state) & PERF_HES_STOPPED))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A sampling slot without a user must not run: it would overflow in the middle of what
+ * nobody samples. Nor must it if the NMI handler has stopped its users.
+ */
 static unsigned long pv_slots_to_run(const struct pv_pmu_cpu *cpuc)
 {
-	unsigned long idle = cpuc->running & cpuc->open & ~cpuc->used;
+	unsigned long idle = cpuc->running & cpuc->open & ~cpuc->used & ~cpuc->sampling;
+	unsigned long run = cpuc->used | (pv_slots_can_idle(cpuc, idle) ? idle : 0);
+	unsigned long sampling = run & cpuc->sampling;
+	unsigned int slot;
 
-	return cpuc->used | (pv_slots_can_idle(cpuc, idle) ? idle : 0);
+	for_each_set_bit(slot, &sampling, KVM_PV_PMU_NR_SLOTS) {
+		if (!pv_slot_is_started(&cpuc->slots[slot]))
+			run &= ~BIT(slot);
+	}
+	return run;
 }
 
 static bool pv_slots_need_reaper(const struct pv_pmu_cpu *cpuc)
@@ -178,12 +229,16 @@ void pv_slots_commit(struct pv_pmu_cpu *cpuc)
 		return;
 
 	run = pv_slots_to_run(cpuc);
-	mask = (cpuc->open ^ cpuc->committed) | (run ^ cpuc->running) | cpuc->retry;
+	mask = (cpuc->open ^ cpuc->committed) | (run ^ cpuc->running) | cpuc->retry |
+	       cpuc->changed;
 	for_each_set_bit(slot, &mask, KVM_PV_PMU_NR_SLOTS)
 		pv_slot_declare(cpuc, slot, run & BIT(slot));
+	if (mask & cpuc->sampling)
+		pv_sample_expect_nmi(cpuc);
 	if (mask && !pv_area_call(cpuc, KVM_PV_PMU_OP_COMMIT, mask)) {
 		cpuc->committed = cpuc->open;
 		cpuc->running = run;
+		cpuc->changed = 0;
 		pv_slots_look_at_status(cpuc);
 	}
 	pv_slots_reap_later(cpuc);
@@ -192,9 +247,14 @@ void pv_slots_commit(struct pv_pmu_cpu *cpuc)
 /* Close a slot, of a leader the members' as well. None has a user. */
 static void pv_slot_close(struct pv_pmu_cpu *cpuc, unsigned int slot)
 {
+	unsigned long slots = BIT(slot) | cpuc->slots[slot].members;
 	unsigned int leader = pv_slot_leader(cpuc, slot);
 
-	cpuc->open &= ~(BIT(slot) | cpuc->slots[slot].members);
+	if (slots & cpuc->sampling)
+		pv_sample_expect_nmi(cpuc);
+	cpuc->open &= ~slots;
+	cpuc->sampling &= ~slots;
+	cpuc->changed &= ~slots;
 	cpuc->slots[leader].members &= ~BIT(slot);
 }
 
@@ -248,10 +308,46 @@ static int pv_slot_free(const struct pv_pmu_cpu *cpuc)
 	return __ffs(slots);
 }
 
+/* The period starts anew, maybe with another length. */
+static void pv_slot_restart(struct pv_pmu_cpu *cpuc, unsigned int slot, u64 period)
+{
+	cpuc->slots[slot].wanted.sample_period = period;
+	cpuc->slots[slot].wanted.restart++;
+	cpuc->changed |= BIT(slot);
+}
+
+/* Change the period of a slot without a user: cheaper than another event of the host's */
+static int pv_slot_recycle(struct pv_pmu_cpu *cpuc, const struct perf_event *event)
+{
+	unsigned long idle = cpuc->sampling & cpuc->committed & ~cpuc->used;
+	const struct kvm_pv_pmu_request *request = pv_slot_request(event);
+	struct kvm_pv_pmu_request wanted;
+	unsigned int slot;
+
+	for_each_set_bit(slot, &idle, KVM_PV_PMU_NR_SLOTS) {
+		if (cpuc->slots[slot].members || pv_slot_status(cpuc, slot))
+			continue;
+		wanted = cpuc->slots[slot].wanted;
+		wanted.sample_period = request->sample_period;
+		wanted.restart = 0;
+		if (!memcmp(&wanted, request, sizeof(wanted))) {
+			pv_slot_restart(cpuc, slot, request->sample_period);
+			return slot;
+		}
+	}
+	return -ENOENT;
+}
+
 static int pv_slot_open(struct pv_pmu_cpu *cpuc, const struct perf_event *event, u32 group)
 {
-	int slot = pv_slot_free(cpuc);
+	int slot = -ENOENT;
 
+	if (is_sampling_event(event) && !group)
+		slot = pv_slot_recycle(cpuc, event);
+	if (slot >= 0)
+		return slot;
+
+	slot = pv_slot_free(cpuc);
 	if (slot < 0 && cpuc->open & ~cpuc->used) {
 		pv_slots_evict(cpuc);
 		slot = pv_slot_free(cpuc);
@@ -259,11 +355,13 @@ static int pv_slot_open(struct pv_pmu_cpu *cpuc, const struct perf_event *event,
 	if (slot < 0)
 		return slot;
 
-	cpuc->slots[slot] = (struct pv_pmu_slot){ .wanted = to_pv_pmu_event(event)->request };
+	cpuc->slots[slot] = (struct pv_pmu_slot){ .wanted = *pv_slot_request(event) };
 	cpuc->slots[slot].wanted.group = group;
 	if (group)
 		cpuc->slots[group - 1].members |= BIT(slot);
 	cpuc->open |= BIT(slot);
+	if (is_sampling_event(event))
+		cpuc->sampling |= BIT(slot);
 	return slot;
 }
 
@@ -372,6 +470,22 @@ static void pv_slot_unuse(struct pv_pmu_cpu *cpuc, unsigned int slot)
 		pv_slot_close(cpuc, slot);
 }
 
+/* The NMI handler may walk the list in between. */
+static void pv_slot_link(struct pv_pmu_slot *slot, struct pv_pmu_event *user)
+{
+	WRITE_ONCE(user->next, slot->users);
+	WRITE_ONCE(slot->users, user);
+}
+
+static void pv_slot_unlink(struct pv_pmu_slot *slot, struct pv_pmu_event *user)
+{
+	struct pv_pmu_event **link = &slot->users;
+
+	while (*link != user)
+		link = &(*link)->next;
+	WRITE_ONCE(*link, user->next);
+}
+
 /* A slot for an event that is added: its number, or a negative errno */
 int pv_slot_get(struct pv_pmu_cpu *cpuc, struct perf_event *event)
 {
@@ -390,16 +504,31 @@ int pv_slot_get(struct pv_pmu_cpu *cpuc, struct perf_event *event)
 	if (group)
 		pv_slot_use(cpuc, group - 1);
 	to_pv_pmu_event(event)->slot = slot;
+	pv_slot_link(&cpuc->slots[slot], to_pv_pmu_event(event));
 	return slot;
 }
 
-void pv_slot_put(struct pv_pmu_cpu *cpuc, unsigned int slot)
+void pv_slot_put(struct pv_pmu_cpu *cpuc, struct perf_event *event)
 {
-	unsigned int leader = pv_slot_leader(cpuc, slot);
+	unsigned int slot = event->hw.idx, leader = pv_slot_leader(cpuc, slot);
 
+	pv_slot_unlink(&cpuc->slots[slot], to_pv_pmu_event(event));
 	pv_slot_unuse(cpuc, slot);
 	if (leader != slot)
 		pv_slot_unuse(cpuc, leader);
+}
+
+/* perf has set a period, maybe the same as before, of an event that is on a slot. */
+void pv_slot_change_period(struct pv_pmu_cpu *cpuc, struct perf_event *event)
+{
+	struct pv_pmu_slot *slot = &cpuc->slots[event->hw.idx];
+	u64 period = pv_slot_request(event)->sample_period;
+
+	/* other events want the old period: find another slot */
+	if (slot->users->next && slot->wanted.sample_period != period)
+		pv_pmu_resched(cpuc);
+	else
+		pv_slot_restart(cpuc, event->hw.idx, period);
 }
 
 /* The host is about to forget all slots. Slots in use keep their counts. */
@@ -412,13 +541,19 @@ void pv_slots_detach(struct pv_pmu_cpu *cpuc)
 		value = pv_slot_value(cpuc, slot);
 		/* in this order, because an NMI adds @base and what was reported */
 		cpuc->committed &= ~BIT(slot);
+		barrier();	/* as above */
 		cpuc->slots[slot].base = value;
+		cpuc->slots[slot].seen = (struct pv_pmu_overflows){};
 		cpuc->slots[slot].members &= cpuc->used;
 	}
 
+	if (cpuc->sampling)
+		pv_sample_expect_nmi(cpuc);
 	cpuc->open = cpuc->used;
+	cpuc->sampling &= cpuc->used;
 	cpuc->committed = 0;
 	cpuc->running = 0;
+	cpuc->changed = 0;
 	cpuc->retry = 0;
 	for (slot = 0; slot < KVM_PV_PMU_NR_SLOTS; slot++)
 		cpuc->area->slots[slot].request = (struct kvm_pv_pmu_request){};

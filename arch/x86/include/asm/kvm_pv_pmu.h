@@ -32,7 +32,7 @@ KVM_PV_PMU_ASSERT_OFFSET(request, sample_period, 24);
 KVM_PV_PMU_ASSERT_OFFSET(request, sample_freq, 24);
 KVM_PV_PMU_ASSERT_OFFSET(request, branch_sample_type, 32);
 KVM_PV_PMU_ASSERT_OFFSET(request, group, 40);
-KVM_PV_PMU_ASSERT_OFFSET(request, reserved32, 44);
+KVM_PV_PMU_ASSERT_OFFSET(request, restart, 44);
 KVM_PV_PMU_ASSERT_OFFSET(request, reserved, 48);
 static_assert(sizeof(struct kvm_pv_pmu_request) == 64);
 

@@ -103,12 +103,13 @@ struct kvm_pv_pmu_header {
  * @branch_sample_type: zero without KVM_PV_PMU_FEATURE_BRANCH_STACK
  * @group:	zero, or the slot of the group's leader, plus one: this event counts
  *		only while the leader does. A leader is open, and in no group.
- * @reserved32:	zero
+ * @restart:	with KVM_PV_PMU_SAMPLE: if it differs from the one that was committed
+ *		before it, the period starts anew, as it does with another @sample_period
  * @reserved:	zero
  *
  * An event that differs from the one that was committed before it in this slot,
- * in more than KVM_PV_PMU_RUN and @sample_period, is a new one: its report starts
- * at zero.
+ * in more than KVM_PV_PMU_RUN, @sample_period and @restart, is a new one: its report
+ * starts at zero.
  */
 struct kvm_pv_pmu_request {
 	__u32 type;
@@ -121,7 +122,7 @@ struct kvm_pv_pmu_request {
 	};
 	__u64 branch_sample_type;
 	__u32 group;
-	__u32 reserved32;
+	__u32 restart;
 	__u64 reserved[2];
 };
 

@@ -344,7 +344,7 @@ TEST_F(pv_pmu, malformed_requests)
 		*HARDWARE(CPU_CYCLES, .flags = run | BIT(31)),
 		*HARDWARE(CPU_CYCLES, .reserved[0] = 1),
 		*HARDWARE(CPU_CYCLES, .reserved[1] = 1ull << 63),
-		*HARDWARE(CPU_CYCLES, .reserved32 = 1),
+		*HARDWARE(CPU_CYCLES, .restart = 1),	/* of no period */
 		*HARDWARE(CPU_CYCLES, .group = 2),		/* itself */
 		*HARDWARE(CPU_CYCLES, .group = 3),		/* a slot without an event */
 		*HARDWARE(CPU_CYCLES, .group = NR_SLOTS + 1),

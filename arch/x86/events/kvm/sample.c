@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Overflows: the host sets a slot's bit in the header and injects an NMI. Each event on
+ * the slot gets a sample.
+ *
+ * The host adapts the period to a frequency. A slot goes from one event to the next with
+ * what is left of the period, and so does the weight of an overflow that found no event:
+ * the periods of all samples add up to what was counted.
+ */
+#include <linux/irq_work.h>
+#include <linux/jiffies.h>
+#include <linux/kprobes.h>
+#include <linux/perf_event.h>
+#include <linux/sched/clock.h>
+
+#include <asm/hardirq.h>
+#include <asm/nmi.h>
+
+#include "kvm.h"
+
+/* An overflow may have been reported, or be on its way, whose slot nobody has any more. */
+void pv_sample_expect_nmi(struct pv_pmu_cpu *cpuc)
+{
+	WRITE_ONCE(cpuc->nmi_until, jiffies + PV_PMU_KEEP);
+}
+
+/*
+ * perf wants no more samples for now: after too many in a tick, until the next tick; or
+ * after PERF_EVENT_IOC_REFRESH, for good.
+ */
+static void pv_sample_hold(struct pv_pmu_cpu *cpuc, struct pv_pmu_event *pv)
+{
+	pv->held_at = local_clock();
+	WRITE_ONCE(pv->event->hw.state, PERF_HES_STOPPED);
+	irq_work_queue(&cpuc->recommit);
+}
+
+/* The time on hold counts as lost, for the other events of the group as well. */
+void pv_sample_release(struct perf_event *event)
+{
+	struct pv_pmu_event *pv = to_pv_pmu_event(event);
+	struct perf_event *leader = event->group_leader, *sibling;
+	u64 held;
+
+	if (!pv->held_at)
+		return;
+
+	held = local_clock() - pv->held_at;
+	pv->held_at = 0;
+	pv->held += held;
+	if (event != leader)
+		return;
+
+	for_each_sibling_event(sibling, leader) {
+		if (sibling->pmu == event->pmu)
+			to_pv_pmu_event(sibling)->held += held;
+	}
+}
+
+static void pv_sample_recommit(struct irq_work *work)
+{
+	pv_slots_commit(this_cpu_ptr(&pv_pmu_cpu));
+}
+
+/* The host holds back the overflows until its next tick: let perf tell its user. */
+static int pv_sample_throttle(struct perf_event *event)
+{
+	event->hw.interrupts = ~0ULL - 1;
+	return perf_event_account_interrupt(event);
+}
+
+static void pv_sample_event(struct pv_pmu_cpu *cpuc, struct pv_pmu_event *pv, u64 period,
+			    bool throttled, struct pt_regs *regs)
+{
+	struct perf_event *event = pv->event;
+	struct perf_sample_data data;
+	int stop;
+
+	pv_pmu_update(event);
+	event->hw.last_period = period;
+	perf_sample_data_init(&data, 0, period);
+	stop = perf_event_overflow(event, &data, regs);
+	if (!stop && throttled)
+		stop = pv_sample_throttle(event);
+	if (stop)
+		pv_sample_hold(cpuc, pv);
+}
+
+static void pv_sample_slot(struct pv_pmu_cpu *cpuc, unsigned int nr, struct pt_regs *regs)
+{
+	struct pv_pmu_slot *slot = &cpuc->slots[nr];
+	struct pv_pmu_overflows seen = slot->seen, now;
+	struct pv_pmu_event *user;
+
+	/* until the first commit, the report is another event's */
+	if (!(READ_ONCE(cpuc->committed) & BIT(nr)))
+		return;
+
+	now = pv_slot_overflows(cpuc, nr);
+	if (now.period_sum == seen.period_sum)
+		return;
+
+	for (user = READ_ONCE(slot->users); user; user = READ_ONCE(user->next)) {
+		if (READ_ONCE(user->event->hw.state) & PERF_HES_STOPPED)
+			continue;
+		pv_sample_event(cpuc, user, now.period_sum - seen.period_sum,
+				now.throttled != seen.throttled, regs);
+		slot->seen = now;
+	}
+}
+
+static int pv_sample_nmi(unsigned int cmd, struct pt_regs *regs)
+{
+	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
+	u64 start = sched_clock();
+	unsigned long slots = 0;
+	unsigned int slot;
+
+	if (cpuc->area && READ_ONCE(cpuc->area->header.overflow))
+		slots = xchg(&cpuc->area->header.overflow, 0);
+	if (!slots)
+		return time_before(jiffies, READ_ONCE(cpuc->nmi_until)) ? NMI_HANDLED : NMI_DONE;
+
+	pv_sample_expect_nmi(cpuc);
+	inc_irq_stat(apic_perf_irqs);
+	cpuc->in_overflow = true;
+	for_each_set_bit(slot, &slots, KVM_PV_PMU_NR_SLOTS)
+		pv_sample_slot(cpuc, slot, regs);
+	cpuc->in_overflow = false;
+
+	perf_sample_event_took(sched_clock() - start);
+	return NMI_HANDLED;
+}
+NOKPROBE_SYMBOL(pv_sample_nmi);
+
+void pv_sample_init_cpu(struct pv_pmu_cpu *cpuc)
+{
+	cpuc->recommit = IRQ_WORK_INIT_HARD(pv_sample_recommit);
+	cpuc->nmi_until = jiffies;
+}
+
+int __init pv_sample_init(void)
+{
+	return register_nmi_handler(NMI_LOCAL, pv_sample_nmi, 0, "kvm_pv_pmu");
+}
