@@ -345,6 +345,8 @@ static int pv_pmu_event_create(struct perf_event *event)
 
 	pv->event = event;
 	event->pmu_private = pv;
+	/* start with a whole period, even on a slot that has counted before */
+	local64_set(&event->hw.period_left, 0);
 	pv_areas_get();
 	err = pv_pmu_set_flags(pv, &event->attr);
 	if (!err)
@@ -358,7 +360,10 @@ static int pv_pmu_event_create(struct perf_event *event)
 	return 0;
 }
 
-/* The parent outlives the child, and holds the areas. */
+/*
+ * The parent outlives the child, and holds the areas. The child goes on with the period
+ * of its parent or siblings: tasks that live for less than a period are sampled as well.
+ */
 static int pv_pmu_event_inherit(struct perf_event *event)
 {
 	const struct pv_pmu_event *parent = to_pv_pmu_event(event->parent);

@@ -1,0 +1,393 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Test "perf record" and "perf top" in a guest with the paravirtual PMU.
+#
+#  - With a period, the number of samples is that of the host's own perf, and samples lie
+#    on each instruction of a loop as often as there. With a frequency, the rate is right.
+#  - The periods of all samples add up to what is counted.
+#  - Signals come at the instructions where they come on the host. So do BPF programs,
+#    and PERF_EVENT_IOC_REFRESH and PERF_EVENT_IOC_PERIOD have the same effect.
+#  - User space, the kernel, call chains of both, all CPUs, processes, their children,
+#    tasks that take turns, groups, several sessions at once, and output that is switched.
+#  - Too many samples are throttled, and the guest is told. A guest that overflows with
+#    each instruction gets on, and so does the host.
+#  - Host and guest sample the guest at the same time.
+#  - A sample makes no exit but those of its NMI.
+#
+# Needs CONFIG_KVM_PV_PMU in the host and CONFIG_KVM_GUEST_PV_PMU in the guest.
+#
+# Arguments: the cases to run; default: all
+#
+# Environment, in addition to counting.sh: the guest and the host have the programs
+# callgraph and overflow.
+#
+# shellcheck disable=SC2086,SC2046,SC2016,SC2015
+
+. "$(dirname "$(readlink -f "$0")")/counting.sh"
+
+# Some 20000 samples a second: the host's limit is not met.
+period=50021
+length=50000000
+
+# record ARG...: run "perf record" in the guest
+record()
+{
+	guest_run "$perf record -q -o perf.data $* > /dev/null 2> err || cat err" > "$data/record"
+	sed 's/^/# /' "$data/record"
+	[ ! -s "$data/record" ]
+}
+
+# script FIELDS [ARG...]: $data/script gets a line for each sample of the guest
+script()
+{
+	fields=$1
+	shift
+	guest_run "$perf script -i perf.data -F $fields $*" > "$data/script"
+}
+
+# host_script FIELDS ARG...: the same of "perf record ARG..." on the host
+host_script()
+{
+	fields=$1
+	shift
+	$perf record -q -o "$data/perf.data" "$@" > /dev/null || return
+	$perf script -i "$data/perf.data" -F $fields > "$data/host-script"
+}
+
+samples()
+{
+	wc -l < "$data/script"
+}
+
+# sum: the sum of the first column
+sum()
+{
+	awk '{ sum += $1 } END { printf "%d\n", sum }' "$data/${1:-script}"
+}
+
+sampled()
+{
+	record -e instructions:u -c $period loop $length && script ip,sym &&
+	host_script ip,sym -e instructions:u -c $period loop $length || return
+	set -- $(counts -e instructions:u loop $length)
+	within "samples" "$(samples)" $(($1 / period)) $(($1 / period)) &&
+	within "samples of the host" "$(wc -l < "$data/host-script")" \
+		$(($1 / period - 1)) $(($1 / period + 1)) &&
+	equal "samples outside of main" "$(grep -vc main "$data/script")" 0 &&
+	awk '{ n[$1] += FILENAME ~ /host/ ? -1 : 1; all[$1]++ }
+	     END {
+		# the loop has ten instructions
+		for (ip in n)
+			if (n[ip] > 3 || n[ip] < -3) {
+				printf "# %s: %d more than on the host\n", ip, n[ip]
+				bad = 1
+			}
+		for (ip in all)
+			addresses += all[ip] > 150
+		if (addresses != 10)
+			print "# addresses: " addresses
+		exit bad || addresses != 10
+	     }' "$data/script" "$data/host-script"
+}
+
+# The first sample of an event may come early, until the host knows the rate.
+frequency()
+{
+	record -e cycles -F 1000 loop 1500000000 && script time,period || return
+	awk -F '[: ]+' '{ t = $2; p = $3; if (!start) start = t;
+			  if (t - start > 0.2 && t - start < 1.2) n++ }
+			END { print n }' "$data/script" > "$data/rate"
+	near "samples in a second" "$(cat "$data/rate")" 1000 5
+}
+
+# The first sample comes after one event, because perf does not know the rate.
+periods_add_up()
+{
+	set -- $(counts -e instructions:u loop 300000000)
+	record -e instructions:u -F 997 loop 300000000 && script period || return
+	last=$(sort -n "$data/script" | tail -n 1)
+	within "the sum of the periods" "$(sum)" $(($1 - last - start_differs)) \
+		$(($1 + start_differs)) &&
+	record -e instructions:u -c $period loop 300000000 && script period || return
+	within "the sum of fixed periods" "$(sum)" $(($1 - period - start_differs)) \
+		$(($1 + start_differs))
+}
+
+# same ARG...: "overflow ARG..." prints the same in the guest as on the host
+same()
+{
+	guest_run "overflow $*" > "$data/overflow"
+	overflow "$@" > "$data/host-overflow"
+	[ "$(wc -l < "$data/host-overflow")" -gt 1 ] &&
+	cmp -s "$data/overflow" "$data/host-overflow" ||
+		fail "overflow $*: $(diff "$data/overflow" "$data/host-overflow" | tr '\n' ';')"
+}
+
+# A raw event: retired conditional branches, at an exact period, as debuggers that
+# record and replay use them
+signals()
+{
+	same signal && same signal 5003 0xd1 && same signal 5003 0xd1
+}
+
+refreshed()
+{
+	same refresh && same refresh
+}
+
+new_periods()
+{
+	same period && same period 5003 0xd1
+}
+
+bpf()
+{
+	same bpf
+}
+
+# kinds: how many samples are of the kernel and of user space
+kinds()
+{
+	awk '{ if ($1 ~ /^ffff/) kernel++; else user++ }
+	     END { print kernel + 0, user + 0 }' "$data/script"
+}
+
+modes()
+{
+	for mode in u k uk; do
+		record -e instructions:$mode -c $period pingpong 200 && script ip || return
+		set -- $(kinds)
+		echo "# :$mode: $1 of the kernel, $2 of user space"
+		case $mode in
+		u)	[ $1 = 0 ] && [ $2 -gt 10 ] ;;
+		k)	[ $1 -gt 100 ] && [ $2 = 0 ] ;;
+		uk)	[ $1 -gt 100 ] && [ $2 -gt 10 ] ;;
+		esac || fail "mode $mode" || return
+	done
+}
+
+# The chains of callgraph are known: each sample of qux came by way of main, foo, bar.
+chains()
+{
+	record -g -e cycles:u -c 100003 callgraph && script ip,sym || return
+	awk '$2 == "qux" { qux++; getline; bar += $2 == "bar"; getline; foo += $2 == "foo";
+			   getline; main += $2 == "main" }
+	     END { printf "# %d chains of qux\n", qux
+		   exit !(qux > 200 && bar == qux && foo == qux && main == qux) }' "$data/script" &&
+	record -g -e cycles -c 10007 pingpong 200 && script ip,sym || return
+	awk '/entry_SYSCALL_64/ { entry++ } /main/ { main++ }
+	     END { printf "# %d chains through a system call, %d with main\n", entry, main
+		   exit !(entry > 100 && main > 100) }' "$data/script"
+}
+
+all_cpus()
+{
+	record -a -g -F 2000 loop 200000000 && script comm || return
+	[ "$(grep -c loop "$data/script")" -gt 200 ] || fail "$(samples) samples"
+}
+
+process()
+{
+	guest_run "loop 2000000000 & pid=\$!; \
+		$perf record -q -o perf.data -F 1000 -p \$pid -- usleep 200000 2>&1; \
+		kill \$pid; wait" > "$data/record"
+	script comm || return
+	near "samples of a process" "$(grep -c loop "$data/script")" 200 20
+}
+
+# The remainder of a period goes from child to child.
+children()
+{
+	set -- $(counts -e instructions:u sh -c "'for i in 1 2 3 4 5 6 7 8 9 10; do loop 100000; done'")
+	record -e instructions:u -c 1000003 \
+		sh -c "'for i in 1 2 3 4 5 6 7 8 9 10; do loop 100000; done'" && script comm || return
+	equal "samples" "$(samples)" $(($1 / 1000003))
+}
+
+# Two sessions with the same event, and two with different events, do not disturb each
+# other.
+sessions()
+{
+	guest_run "for i in 1 2; do \
+		$perf record -q -o \$i.data -e instructions:u -c $period loop $length & done; \
+		wait; for i in 1 2; do $perf script -i \$i.data -F period,comm | grep -c loop; done" \
+		> "$data/sessions"
+	set -- $(counts -e instructions:u loop $length) $(cat "$data/sessions")
+	within "samples of the first" "$2" $(($1 / period - 1)) $(($1 / period + 1)) &&
+	within "samples of the second" "$3" $(($1 / period - 1)) $(($1 / period + 1)) || return
+	record -e instructions/period=$period/u -e branches/period=5003/u loop $length &&
+	script event,period || return
+	within "samples of instructions" "$(grep -c instructions "$data/script")" \
+		$(($1 / period)) $(($1 / period)) &&
+	near "samples of branches" "$(grep -c branches "$data/script")" $((length / 10 / 5003)) 1
+}
+
+# Each sample of the leader has the counts of the members, as of the same instruction.
+groups()
+{
+	record -e "'{instructions:u,branches:u,cycles:u}:S'" -c $period loop $length &&
+	script event,period || return
+	set -- $(counts -e instructions:u,branches:u,cycles:u loop $length)
+	for event in instructions branches cycles; do
+		awk -v event=$event '$2 ~ "^" event { print $1 }' "$data/script" > "$data/$event"
+		within "$event" "$(sum $event)" $(($1 - period - start_differs)) $1 || return
+		shift
+	done
+	awk '$1 != 5002 && $1 != 5003 { bad++ }
+	     END { printf "# members with another count: %d of %d\n", bad, NR; exit bad > 4 }' \
+		"$data/branches"
+}
+
+switched()
+{
+	guest_run "rm -f s.data*; $perf record -o s.data -m 2 --switch-output=10K -e instructions:u \
+		-c 25013 loop $length > /dev/null 2>&1; ls s.data.* | wc -l; \
+		for i in s.data.*; do $perf script -i \$i -F ip; done | wc -l" > "$data/switched"
+	set -- $(cat "$data/switched") $(counts -e instructions:u loop $length)
+	within "files" $1 2 100 && within "samples" $2 $(($3 / 25013)) $(($3 / 25013))
+}
+
+top()
+{
+	guest_run "loop 4000000000 & \
+		timeout -s INT 3 $perf top --stdio -d 1 -e cycles:u < /dev/null > top.out 2>&1; \
+		kill \$!; wait; cat top.out" > "$data/top"
+	grep -q '9[0-9]\.[0-9]*%  *loop .* main' "$data/top" || fail "$(tail -n 20 "$data/top")"
+}
+
+# throttle_events KIND: how many records of a kind there are
+throttle_events()
+{
+	guest_run "$perf report -i perf.data --stats 2> /dev/null" |
+		awk -v kind="$1" '$1 == kind { n = $3 } END { print n + 0 }'
+}
+
+throttled()
+{
+	record -e instructions:u -c 20 loop 20000000 || return
+	throttle=$(throttle_events THROTTLE)
+	unthrottle=$(throttle_events UNTHROTTLE)
+	echo "# throttled $throttle times, and $unthrottle times no more"
+	[ $throttle -gt 0 ] && within "ends" $unthrottle $((throttle - 1)) $throttle || return
+	guest_run "overflow signal 20" | tail -n 1 > "$data/overflow"
+	sed 's/^/# /' "$data/overflow"
+	set -- $(cat "$data/overflow")
+	within "per cent of the time" $4 1 99
+}
+
+# progress: the iterations of the loop in a second of each of the guest's CPUs
+progress()
+{
+	guest_run "overflow storm $1" > "$data/storm"
+	sed 's/^/# /' "$data/storm"
+	awk '{ print $6 }' "$data/storm"
+}
+
+# Each instruction overflows, of each event, and the guest's own perf is no help: its limit
+# is higher than the host's.
+storm()
+{
+	guest_run "echo 1000000 > /proc/sys/kernel/perf_event_max_sample_rate; \
+		echo 0 > /proc/sys/kernel/perf_cpu_time_max_percent" || return
+	rate=$(cat /proc/sys/kernel/perf_event_max_sample_rate)
+	calm=$(progress 1000000000 | tail -n 1)
+	overflows=$(cat $debugfs/pv_pmu_overflows)
+	stormy=$(progress 1 | tail -n 1)
+	overflows=$(($(cat $debugfs/pv_pmu_overflows) - overflows))
+	echo "# $stormy iterations of $calm, $overflows overflows"
+	[ "$stormy" -gt $((calm / 4)) ] && within "overflows" $overflows 10000 100000 &&
+	equal "the rate of the host" "$(cat /proc/sys/kernel/perf_event_max_sample_rate)" $rate
+}
+
+# after_storm: the guest, whose rate may be low now, samples as before
+after_storm()
+{
+	guest_run "echo 25 > /proc/sys/kernel/perf_cpu_time_max_percent; \
+		echo 100000 > /proc/sys/kernel/perf_event_max_sample_rate" && sampled
+}
+
+# NMIs are what the host injected, and what it injected is what overflowed.
+accounted()
+{
+	before=$(cat $debugfs/pv_pmu_overflows $debugfs/pv_pmu_nmis | tr '\n' ' ')
+	nmis=$(nmis)
+	record -e instructions:u -c $period loop 100000000 && script ip || return
+	samples=$(samples)
+	nmis=$(($(nmis) - nmis))
+	set -- $before $(cat $debugfs/pv_pmu_overflows $debugfs/pv_pmu_nmis)
+	echo "# $(($3 - $1)) overflows, $(($4 - $2)) NMIs injected, $nmis handled, $samples samples"
+	equal "NMIs injected" $(($4 - $2)) $(($3 - $1)) && equal "NMIs handled" $nmis $(($4 - $2)) &&
+	within "samples" $samples $((nmis - 1)) $nmis
+}
+
+nmis()
+{
+	guest_run "cat /proc/interrupts" | awk '$1 == "PMI:" { for (i = 2; $i ~ /^[0-9]+$/; i++) n += $i
+							   print n }'
+}
+
+# Host and guest use counters of their own.
+both()
+{
+	guest_run "$perf record -q -g -o perf.data -e cycles:u -c 100003 callgraph 3000 \
+		> /dev/null 2>&1 &"
+	$perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" record -q -a -e cycles:Gu \
+		-c 100003 -o "$data/host.data" usleep 200000 > "$data/err" 2>&1 ||
+		fail "$(cat "$data/err")" || return
+	guest_run "while pidof perf > /dev/null; do :; done"
+	$perf script -F misc,ip,sym --guestkallsyms="$GUEST_DIR/kallsyms" \
+		--guestbinary="$(command -v callgraph)" -i "$data/host.data" > "$data/host-script"
+	script ip,sym || return
+	qux "on the host" < "$data/host-script" &&
+	awk 'NF && !prev { print "user", $0 } { prev = NF }' "$data/script" | qux "in the guest"
+}
+
+# qux WHERE: of more than 1000 samples, qux has the share of its loop and random()'s
+qux()
+{
+	set -- "$1" $(awk '/qux/ { qux++ } END { printf "%d %d\n", NR, NR ? 1000 * qux / NR : 0 }')
+	echo "# $2 samples $1, $3 per mill in qux"
+	[ $2 -gt 1000 ] && within "per mill" $3 370 430
+}
+
+# Two virtual CPUs, with a thread that goes from one to the other
+two_cpus()
+{
+	GUEST_CPUS=2 booted on_two_cpus
+}
+
+on_two_cpus()
+{
+	guest_run "$perf record -q -o perf.data -e instructions:u -c $period loop 200000000 & \
+		while ! pid=\$(pidof loop); do :; done; \
+		while taskset -p 1 \$pid && taskset -p 2 \$pid; do :; done > /dev/null 2>&1; \
+		wait" > /dev/null
+	script cpu,comm || return
+	sort "$data/script" | uniq -c | sed 's/^/# /'
+	set -- $(counts -e instructions:u loop 10000000)
+	within "samples" "$(samples)" $((($1 + 190000000) / period - 100)) \
+		$((($1 + 190000000) / period)) && offline
+}
+
+# The samples of a CPU that goes offline end, and those of the other go on.
+offline()
+{
+	guest_run "$perf record -q -a -o perf.data -F 1000 loop 800000000 & \
+		usleep 200000; echo 0 > /sys/devices/system/cpu/cpu1/online; usleep 100000; \
+		echo 1 > /sys/devices/system/cpu/cpu1/online; wait" > /dev/null
+	script cpu,comm || return
+	sort "$data/script" | uniq -c | sed 's/^/# /'
+	[ "$(grep -c loop "$data/script")" -gt 300 ] || fail "$(samples) samples"
+}
+
+cases="start sampled frequency periods_add_up signals refreshed new_periods bpf modes chains
+all_cpus process children sessions groups switched top throttled accounted both storm after_storm
+stop two_cpus"
+
+[ $# -gt 0 ] || set -- $cases
+ktap_set_plan $#
+for case; do
+	ktap_test_result "$case" $case
+done
+ktap_finished
