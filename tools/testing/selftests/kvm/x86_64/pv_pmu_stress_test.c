@@ -6,6 +6,7 @@
  *  - A vCPU writes to a request while another vCPU commits the request.
  *  - Two vCPUs make a million random commits while the VMM changes the memory of the
  *    areas.
+ *  - Two vCPUs open and close all their events for ten seconds.
  *
  * Afterwards an event counts exactly, and the host has not warned.
  */
@@ -289,7 +290,7 @@ static uint64_t now_ms(clockid_t clock)
 }
 
 #define MAX_OPENS	128
-#define HOSTILE_MS	1000
+#define HOSTILE_MS	10000
 
 /*
  * Two vCPUs open and close events as fast as they can. What they have opened, and the
