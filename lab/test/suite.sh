@@ -8,7 +8,8 @@
 #
 # A suite is a script, or else a boot of the host VM, which runs the self-tests of
 # lab/test/suites/SUITE with the kernel's own runner; those named debug... boot the
-# kernel that checks itself. Consoles and logs are in out/test-SUITE.
+# kernel that checks itself, and no_vpmu boots a host whose KVM has no virtual PMU.
+# Consoles and logs are in out/test-SUITE.
 
 . "$(dirname "$0")/../lib.sh"
 
@@ -28,7 +29,7 @@ tied()
 
 run()
 {
-	local suite=$1 kernel=
+	local suite=$1 kernel='' append=${APPEND:-}
 
 	case $suite in
 	check)		tied lab/test/check.sh ;;
@@ -41,11 +42,12 @@ run()
 	emulator)	tied lab/test/emulator/run.sh ;;
 	lab_pmu)	tied lab/run/boot.sh test-lab_pmu lab_pmu ;;
 	*)
-		if [[ $suite = debug* ]]; then
-			kernel=debug
-			debug_image || return
-		fi
-		LAB_KERNEL=$kernel TIMEOUT=${TIMEOUT:-2400} \
+		case $suite in
+		debug*)		kernel=debug; debug_image || return ;;
+		# Linux hands GUEST_CPU on to the environment of init
+		no_vpmu)	append="kvm.enable_pmu=0 GUEST_CPU=host,migratable=off $append" ;;
+		esac
+		APPEND=$append LAB_KERNEL=$kernel TIMEOUT=${TIMEOUT:-2400} \
 			tied lab/run/boot.sh "test-$suite" kselftest "$@" ;;
 	esac
 }

@@ -480,7 +480,8 @@ void pv_pmu_create_anchor(struct kvm_vcpu_pv_pmu *pv)
 	struct perf_event *anchor;
 
 	pv_pmu_drop_anchor(pv);
-	if (pv_pmu_check_permission(pv, false))
+	/* each WRMSR of the guest gets here */
+	if (!__ratelimit(&pv->opens) || pv_pmu_check_permission(pv, false))
 		return;
 
 	anchor = perf_event_create_kernel_counter(&attr, -1, current, NULL, NULL);

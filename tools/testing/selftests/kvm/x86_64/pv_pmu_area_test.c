@@ -6,6 +6,8 @@
  *  - No write after the guest has disabled the area, registered the area again or
  *    elsewhere, or changed the cookie; nor after a reset, or the end of the VM.
  *  - No write after the VMM has removed, write-protected or unmapped the memory.
+ *  - No write to a page of the next kernel, after a crash, kexec or reset, if a hypercall
+ *    of the last kernel had failed.
  *  - A page that the host writes to is dirty.
  *  - When KVM_RUN has returned because the VMM stopped the vCPU, the reports are up
  *    to date. Reading the MSR writes nothing.
@@ -297,6 +299,114 @@ TEST_F(pv_pmu, memory_unmapped_in_the_host)
 	pv_pmu_enable(self->vcpu);
 	pv_pmu_commit(self->vcpu, BIT(0));
 	ASSERT_STATUS(self->vcpu, 0, 0);
+}
+
+/* ---- another kernel, after a hypercall that failed */
+
+static void areas_without_memslot(struct kvm_vm *vm, bool fail)
+{
+	pv_pmu_set_memslot(vm, 0, fail ? 0 : AREAS * PAGE_SIZE);
+}
+
+static void areas_unwritable(struct kvm_vm *vm, bool fail)
+{
+	TEST_ASSERT(!mprotect(addr_gpa2hva(vm, AREA_GPA), AREAS * PAGE_SIZE,
+			      fail ? PROT_READ : PROT_READ | PROT_WRITE), "mprotect failed");
+}
+
+/* The kernel ends without a write to the MSR. */
+static void end_by_crash(struct kvm_vcpu *vcpu)
+{
+}
+
+static void end_by_kexec(struct kvm_vcpu *vcpu)
+{
+	TEST_ASSERT_EQ(pv_pmu_wrmsr(vcpu, 0), 0);
+}
+
+static void end_by_reset(struct kvm_vcpu *vcpu)
+{
+	vcpu_set_msr(vcpu, MSR_KVM_PV_PMU, 0);
+}
+
+#define EXITS	100
+
+/* Overwrite the page, first the cookie. Then exit often, and count the words that change. */
+static uint64_t guest_next_kernel(uint64_t pattern, uint64_t exits)
+{
+	struct pv_pmu_mailbox *m = pv_pmu_guest_mailbox();
+	uint64_t *words = (uint64_t *)m->area, changed = 0;
+	uint32_t eax, ebx, ecx, edx;
+	int i;
+
+	WRITE_ONCE(area_header(m->area)->cookie, pattern);
+	for (i = 0; i < PAGE_SIZE / sizeof(*words); i++)
+		WRITE_ONCE(words[i], pattern);
+	m->nmis = 0;
+	while (exits--) {
+		cpuid(0, &eax, &ebx, &ecx, &edx);
+		for (i = 0; i < PAGE_SIZE / sizeof(*words); i++)
+			changed += READ_ONCE(words[i]) != pattern;
+	}
+	return changed;
+}
+
+/* Exits, stops of the vCPU by the VMM, and time change nothing in the page. */
+static void assert_page_is_the_guests(struct kvm_vcpu *vcpu, uint64_t pattern)
+{
+	struct kvm_pv_pmu_area copy;
+	uint64_t *words = (uint64_t *)&copy;
+	int i;
+
+	for (i = 0; i < PAGE_SIZE / sizeof(*words); i++)
+		words[i] = pattern;
+	TEST_ASSERT_EQ(pv_pmu_call(vcpu, guest_next_kernel, pattern, EXITS), 0);
+	for (i = 0; i < 10; i++) {
+		usleep(10000);
+		pv_pmu_stop_vcpu(vcpu);
+		pv_pmu_spin(vcpu, LOOPS);
+	}
+	pv_pmu_assert_untouched(pv_pmu_area(vcpu), &copy);
+	TEST_ASSERT_EQ(pv_pmu_mailbox(vcpu)->nmis, 0);
+	TEST_ASSERT_EQ(pv_pmu_rdmsr(vcpu), 0);
+	TEST_ASSERT_EQ(pv_pmu_live_events(vcpu), 0);
+}
+
+/* The memory is back when the next kernel starts, and that kernel uses the page. */
+static void test_next_kernel(struct kvm_vcpu *vcpu, void (*fail)(struct kvm_vm *vm, bool fail),
+			     void (*end)(struct kvm_vcpu *vcpu), uint64_t pattern)
+{
+	pv_pmu_enable(vcpu);
+	pv_pmu_request(vcpu, 0, SAMPLING(INSTRUCTIONS, PERIOD));
+	pv_pmu_request(vcpu, 1, HARDWARE(INSTRUCTIONS));
+	pv_pmu_count(vcpu, 3, LOOPS);
+
+	fail(vcpu->vm, true);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(vcpu, KVM_PV_PMU_OP_SYNC, 3), -KVM_EFAULT);
+	TEST_ASSERT_EQ(pv_pmu_hypercall(vcpu, KVM_PV_PMU_OP_COMMIT, 3), -KVM_EFAULT);
+	TEST_ASSERT_EQ(pv_pmu_live_events(vcpu), 2);
+	end(vcpu);
+	fail(vcpu->vm, false);
+	assert_page_is_the_guests(vcpu, pattern);
+}
+
+TEST_F(pv_pmu, next_kernel_after_error)
+{
+	static void (*const fail[])(struct kvm_vm *vm, bool fail) = {
+		areas_without_memslot, areas_unwritable
+	};
+	static void (*const end[])(struct kvm_vcpu *vcpu) = {
+		end_by_crash, end_by_kexec, end_by_reset
+	};
+	int f, e;
+
+	pv_pmu_mailbox(self->vcpu)->look = false;
+	for (f = 0; f < ARRAY_SIZE(fail); f++) {
+		for (e = 0; e < ARRAY_SIZE(end); e++) {
+			test_next_kernel(self->vcpu, fail[f], end[e], 0);
+			test_next_kernel(self->vcpu, fail[f], end[e], 0x5a5a5a5a5a5a5a5a);
+		}
+	}
 }
 
 static uint64_t guest_read(uint64_t address, uint64_t unused)

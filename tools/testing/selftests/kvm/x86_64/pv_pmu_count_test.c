@@ -358,7 +358,8 @@ TEST_F(pv_pmu, opens_are_limited)
 		}
 		pv_pmu_commit(self->vcpu, ALL_SLOTS);
 	}
-	TEST_ASSERT(opened >= 128 && refused, "%d events opened, %d refused", opened, refused);
+	/* one of the 128 came with the area */
+	TEST_ASSERT(opened >= 127 && refused, "%d events opened, %d refused", opened, refused);
 	TEST_ASSERT_EQ(opened + refused, 20 * NR_SLOTS);
 
 	usleep(200000);

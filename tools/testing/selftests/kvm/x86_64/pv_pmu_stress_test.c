@@ -6,6 +6,8 @@
  *  - A vCPU writes to a request while another vCPU commits the request.
  *  - Two vCPUs make a million random commits while the VMM changes the memory of the
  *    areas.
+ *  - Two vCPUs open and close all their events for ten seconds.
+ *  - Two vCPUs enable their areas again and again for three seconds.
  *
  * Afterwards an event counts exactly, and the host has not warned.
  */
@@ -266,6 +268,16 @@ static uint64_t guest_open_close(uint64_t unused, uint64_t unused2)
 	return opened;
 }
 
+/* Enable the area again and again, until the test says stop. */
+static uint64_t guest_enable_often(uint64_t unused, uint64_t unused2)
+{
+	struct pv_pmu_mailbox *m = pv_pmu_guest_mailbox();
+
+	while (READ_ONCE(m->look))
+		wrmsr_safe(MSR_KVM_PV_PMU, (uint64_t)m->area | KVM_PV_PMU_ENABLED);
+	return 0;
+}
+
 /* KASAN keeps freed objects in quarantine, where they count as in use. */
 static bool host_keeps_freed_objects(void)
 {
@@ -289,17 +301,17 @@ static uint64_t now_ms(clockid_t clock)
 }
 
 #define MAX_OPENS	128
-#define HOSTILE_MS	1000
 
 /*
- * Two vCPUs open and close events as fast as they can. What they have opened, and the
- * events that the host has at a time, are bounded; a task of the host has its share of
- * the CPU.
+ * Both vCPUs run a function of the guest that makes the host open and close events.
+ * The events that the host has at a time are bounded; a task of the host has its share
+ * of the CPU. Return the sum of the results, and the time in @ms.
  */
-TEST_F_TIMEOUT(pv_pmu, hostile_opens, 600)
+static uint64_t hostile(struct kvm_vcpu *vcpus[NR_VCPUS], uint64_t (*fn)(uint64_t a, uint64_t b),
+			uint64_t *ms)
 {
 	const uint64_t objects = pv_pmu_slab_objects("perf_event");
-	uint64_t start, end, cpu, max_objects = 0, opened = 0, bound;
+	uint64_t start, end, cpu, max_objects = 0, sum = 0;
 	struct pv_pmu_thread t[NR_VCPUS];
 	pthread_t pthreads[NR_VCPUS];
 	int i;
@@ -308,8 +320,8 @@ TEST_F_TIMEOUT(pv_pmu, hostile_opens, 600)
 		    "the limit of events that are opened cannot be set");
 	kvm_pin_this_task_to_pcpu(0);
 	for (i = 0; i < NR_VCPUS; i++) {
-		pv_pmu_enable(self->vcpus[i]);
-		t[i] = (struct pv_pmu_thread) { self->vcpus[i], guest_open_close };
+		pv_pmu_enable(vcpus[i]);
+		t[i] = (struct pv_pmu_thread) { vcpus[i], fn };
 	}
 	start = now_ms(CLOCK_MONOTONIC);
 	cpu = now_ms(CLOCK_THREAD_CPUTIME_ID);
@@ -318,28 +330,45 @@ TEST_F_TIMEOUT(pv_pmu, hostile_opens, 600)
 	do {
 		max_objects = max(max_objects, pv_pmu_slab_objects("perf_event"));
 		end = now_ms(CLOCK_MONOTONIC);
-	} while (end < start + HOSTILE_MS);
+	} while (end < start + *ms);
 	cpu = now_ms(CLOCK_THREAD_CPUTIME_ID) - cpu;
 	for (i = 0; i < NR_VCPUS; i++)
-		pv_pmu_mailbox(self->vcpus[i])->look = false;
+		pv_pmu_mailbox(vcpus[i])->look = false;
 	for (i = 0; i < NR_VCPUS; i++) {
 		pthread_join(pthreads[i], NULL);
-		opened += t[i].ret;
+		sum += t[i].ret;
 	}
 	end = now_ms(CLOCK_MONOTONIC);
 	pv_pmu_write_setting(PARAMETER("pv_pmu_max_opens"), "0");
 
-	bound = NR_VCPUS * MAX_OPENS * ((end - start) / 100 + 2);
-	pr_info("%lu events opened in %lu ms, at most %lu at a time; the host's task had %lu ms\n",
-		opened, end - start, max_objects - objects, cpu);
-	TEST_ASSERT(opened >= NR_VCPUS * MAX_OPENS && opened <= bound,
-		    "%lu events opened, want %lu at most", opened, bound);
+	pr_info("%lu events at most at a time; the host's task had %lu of %lu ms\n",
+		max_objects - objects, cpu, *ms);
 	/* those of two intervals, for the RCU grace period */
 	TEST_ASSERT(max_objects - objects <= NR_VCPUS * (2 * MAX_OPENS + NR_SLOTS + 1) ||
 		    host_keeps_freed_objects(),
 		    "%lu perf events at a time", max_objects - objects);
-	TEST_ASSERT(cpu >= HOSTILE_MS / (NR_VCPUS + 2), "the host's task had %lu of %d ms",
-		    cpu, HOSTILE_MS);
+	TEST_ASSERT(cpu >= *ms / (NR_VCPUS + 2), "the host's task had %lu of %lu ms", cpu, *ms);
+	*ms = end - start;
+	return sum;
+}
+
+TEST_F_TIMEOUT(pv_pmu, hostile_opens, 600)
+{
+	uint64_t ms = 10000, opened, bound;
+
+	opened = hostile(self->vcpus, guest_open_close, &ms);
+	bound = NR_VCPUS * MAX_OPENS * (ms / 100 + 2);
+	pr_info("%lu events opened in %lu ms\n", opened, ms);
+	TEST_ASSERT(opened >= NR_VCPUS * MAX_OPENS && opened <= bound,
+		    "%lu events opened, want %lu at most", opened, bound);
+}
+
+/* Each enabled area has an event of the host. */
+TEST_F_TIMEOUT(pv_pmu, hostile_enables, 600)
+{
+	uint64_t ms = 3000;
+
+	hostile(self->vcpus, guest_enable_often, &ms);
 }
 
 /* Without the limit of events that are opened in a time, more of them are. */
