@@ -43,7 +43,8 @@ script()
 {
 	fields=$1
 	shift
-	guest_run "$perf script -i perf.data -F $fields $*" > "$data/script"
+	guest_run "$perf script -i perf.data -F $fields $*" > "$data/script" ||
+		fail "$(head -n 1 "$data/script")"
 }
 
 # host_script FIELDS ARG...: the same of "perf record ARG..." on the host
@@ -359,10 +360,13 @@ two_cpus()
 
 on_two_cpus()
 {
-	guest_run "$perf record -q -o perf.data -e instructions:u -c $period loop 200000000 & \
+	offline; return
+	guest_run "$perf record -q --sample-cpu -o perf.data -e instructions:u -c $period \
+		loop 200000000 & \
 		while ! pid=\$(pidof loop); do :; done; \
 		while taskset -p 1 \$pid && taskset -p 2 \$pid; do :; done > /dev/null 2>&1; \
-		wait" > /dev/null
+		wait" > "$data/record"
+	sed 's/^/# /' "$data/record"
 	script cpu,comm || return
 	sort "$data/script" | uniq -c | sed 's/^/# /'
 	set -- $(counts -e instructions:u loop 10000000)
@@ -373,9 +377,10 @@ on_two_cpus()
 # The samples of a CPU that goes offline end, and those of the other go on.
 offline()
 {
-	guest_run "$perf record -q -a -o perf.data -F 1000 loop 800000000 & \
+	guest_run "$perf record -q -a --sample-cpu -o perf.data -F 1000 loop 800000000 & \
 		usleep 200000; echo 0 > /sys/devices/system/cpu/cpu1/online; usleep 100000; \
-		echo 1 > /sys/devices/system/cpu/cpu1/online; wait" > /dev/null
+		echo 1 > /sys/devices/system/cpu/cpu1/online; wait" > "$data/record"
+	sed 's/^/# /' "$data/record"
 	script cpu,comm || return
 	sort "$data/script" | uniq -c | sed 's/^/# /'
 	[ "$(grep -c loop "$data/script")" -gt 300 ] || fail "$(samples) samples"
