@@ -77,7 +77,7 @@ host_image()
 	cp -r "$kselftest" "$root/kselftest"
 	strip_programs "$root/kselftest" "$root/vmm/bin"
 	cp -r lab/test/suites "$root/lab/suites"
-	cp lab/test/perf-test.expect "$root/lab/"
+	cp lab/test/perf-test.expect lab/test/perf-test.guest "$root/lab/"
 	# the workload's functions: address, size, type, name
 	nm -S "$BUILD/workloads/callgraph" > "$root/lab/callgraph.nm"
 	pack "$root" "$BUILD/host.cpio"

@@ -49,7 +49,7 @@ qemu=("$build/qemu/bin/qemu-system-x86_64" -name "guestperf-$name"
 	-kernel "$(realpath -m "$(kernel_dir "${LAB_KERNEL:-}")")/arch/x86/boot/bzImage"
 	-initrd "$initrd"
 	-device virtio-serial-pci)
-append="console=ttyS0 panic=-1 oops=panic no5lvl ${APPEND:-}"
+append="console=ttyS0 panic=-1 oops=panic no5lvl nmi_watchdog=0 ${APPEND:-}"
 if [ "${ICOUNT:-on}" = off ]; then
 	# KVM takes the TSC's rate when it starts, Linux measures the rate better later. On
 	# a busy machine the two differ. If the later rate is higher by more than this

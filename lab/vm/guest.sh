@@ -60,6 +60,7 @@ guest_start()
 	guest_qmp qmp_capabilities > /dev/null
 }
 
+guest_parameters="console=ttyS0 panic=-1 oops=panic no5lvl nmi_watchdog=0"
 guest_vmm_ended='{"error": "it has ended"}'
 
 # guest_vmm [ARG...]: run the VMM in the background. At the end, tell the readers of stream and
@@ -72,7 +73,7 @@ guest_vmm()
 			-cpu "${GUEST_CPU:-host,migratable=off}" \
 			-smp "${GUEST_CPUS:-1}" -m "${GUEST_MEM:-512}" \
 			-kernel "${GUEST_KERNEL:-/boot/bzImage}" -initrd "$initrd" \
-			-append "console=ttyS0 panic=-1 oops=panic no5lvl $GUEST_APPEND -- $guest_job" \
+			-append "$guest_parameters $GUEST_APPEND -- $guest_job" \
 			-chardev "${GUEST_CONSOLE:-pipe,path=/dev/virtio-ports/guest-console},id=console" \
 			-serial chardev:console \
 			-chardev "pipe,id=qmp,path=$GUEST_DIR/qmp" -mon chardev=qmp,mode=control \

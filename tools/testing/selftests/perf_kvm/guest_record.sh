@@ -13,14 +13,17 @@
 #  - Too many samples are throttled, and the guest is told. A guest that overflows with
 #    each instruction gets on, and so does the host.
 #  - Host and guest sample the guest at the same time.
-#  - A sample makes no exit but those of its NMI.
+#  - The hard lockup detector works, if the host lets it have a pinned event.
+#  - "perf test" passes.
 #
 # Needs CONFIG_KVM_PV_PMU in the host and CONFIG_KVM_GUEST_PV_PMU in the guest.
 #
 # Arguments: the cases to run; default: all
 #
 # Environment, in addition to counting.sh: the guest and the host have the programs
-# callgraph and overflow.
+# callgraph and overflow. The guest has lkdtm.
+#  GUEST_PERF_TESTS	a list of cases of "perf test", which pass on the host
+#  GUEST_PERF_TESTS_NOT	those which fail in the guest
 #
 # shellcheck disable=SC2086,SC2046,SC2016,SC2015
 
@@ -360,7 +363,6 @@ two_cpus()
 
 on_two_cpus()
 {
-	offline; return
 	guest_run "$perf record -q --sample-cpu -o perf.data -e instructions:u -c $period \
 		loop 200000000 & \
 		while ! pid=\$(pidof loop); do :; done; \
@@ -378,7 +380,7 @@ on_two_cpus()
 offline()
 {
 	guest_run "$perf record -q -a --sample-cpu -o perf.data -F 1000 loop 800000000 & \
-		usleep 200000; echo 0 > /sys/devices/system/cpu/cpu1/online; usleep 100000; \
+		until pidof loop > /dev/null; do :; done; usleep 200000; echo 0 > /sys/devices/system/cpu/cpu1/online; usleep 100000; \
 		echo 1 > /sys/devices/system/cpu/cpu1/online; wait" > "$data/record"
 	sed 's/^/# /' "$data/record"
 	script cpu,comm || return
@@ -386,9 +388,51 @@ offline()
 	[ "$(grep -c loop "$data/script")" -gt 300 ] || fail "$(samples) samples"
 }
 
+# The guest's interrupts are off, but for NMIs. No console, because the guest's panic is an
+# error there.
+watchdog()
+{
+	pinned=/sys/module/kvm/parameters/pv_pmu_pinned
+	was_pinned=$(cat $pinned)
+	echo 1 > $pinned
+	GUEST_CONSOLE=file,path=$data/console GUEST_APPEND="nmi_watchdog=1 watchdog_thresh=1" \
+		start && locks_up
+	result=$?
+	echo "$was_pinned" > $pinned
+	return $result
+}
+
+locks_up()
+{
+	guest_run "dmesg" > "$data/dmesg"
+	grep -q 'NMI watchdog: Enabled' "$data/dmesg" || fail "no watchdog" || return
+	equal "events of the host" "$(cat $debugfs/pv_pmu_events)" 1 &&
+	guest_run "echo 1 > /proc/sys/kernel/hardlockup_panic" &&
+	guest_say "echo HARDLOCKUP > /sys/kernel/debug/provoke-crash/DIRECT" || return
+	! guest_wait 2> /dev/null || fail "the guest did not panic" || return
+	grep -q 'Watchdog detected hard LOCKUP on cpu 0' "$data/console" ||
+		fail "$(tail -n 3 "$data/console")"
+}
+
+# The cases of "perf test" that pass on the host
+perf_test()
+{
+	[ -n "$GUEST_PERF_TESTS" ] || fail "GUEST_PERF_TESTS names no list" || return
+	sed -e 's/#.*//' -e '/^$/d' "$GUEST_PERF_TESTS_NOT" > "$data/not"
+	sed -e 's/#.*//' -e '/^$/d' "$GUEST_PERF_TESTS" > "$data/tests"
+	while read -r name; do
+		guest_run "$perf test '$name' 2>&1" > "$data/out"
+		passes=$(grep -cE "^ *[0-9.]+: $name *: Ok" "$data/out")
+		fails=$(grep -cxF "$name" "$data/not")
+		[ $((passes + fails)) = 1 ] || echo "$name: passes $passes, ought to fail $fails"
+	done < "$data/tests" > "$data/wrong"
+	echo "# $(wc -l < "$data/tests") cases"
+	[ ! -s "$data/wrong" ] || fail "$(cat "$data/wrong")"
+}
+
 cases="start sampled frequency periods_add_up signals refreshed new_periods bpf modes chains
 all_cpus process children sessions groups switched top throttled accounted both storm after_storm
-stop two_cpus"
+perf_test stop watchdog two_cpus"
 
 [ $# -gt 0 ] || set -- $cases
 ktap_set_plan $#
