@@ -56,7 +56,7 @@ help:		## list the targets
 #: ICOUNT=off         CPUs that run at the same time: no two runs are equal
 #: APPEND=PARAMETERS  parameters for its kernel
 
-demo:		## profile a guest from its host, and show the profile
+demo:		## profile a guest, from inside and from its host, and show the profiles
 	+@$(lab)/run/demo.sh
 
 run:		## run your own program in a guest, or perf on its host (GUEST= HOST= FILES=)

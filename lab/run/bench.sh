@@ -19,6 +19,9 @@ awk '
 			printf "\"exits\": %.2f, \"insns\": %d", $3, $4
 		if (NF == 5 && $5 != "-")
 			printf ", \"guest_insns\": %d, \"host_insns\": %d", $5, $4 - $5
+		if (NF == 6)
+			printf "\"exits\": %d, \"insns\": %d, \"percent\": %.2f, \"samples\": %d",
+				$3, $4, $5, $6
 		if (NF == 3)
 			printf "\"host_insns\": %d", $3
 		printf " }"

@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The demo: boot host and guest, profile the guest from the host, and leave
-# the profile, the report and a flame graph in out/demo.
+# The demo: boot host and guest, count and profile in the guest, profile the guest from
+# the host, and leave the counts, the reports, the host's profile and a flame graph in
+# out/demo.
 
 . "$(dirname "$0")/../lib.sh"
 . lab/run/extra.sh
@@ -51,12 +52,13 @@ rm -r "$boot"
 
 cat <<END
 
-  $dir/host-report.txt	the report above
-  $dir/host.perf.data	the profile; look into it with
+  $dir/guest-stat.txt	what the guest's own perf counted
+  $dir/guest-report.txt	and what it recorded: the first report above
+  $dir/host-report.txt	the second report: the same guest, seen from its host
+  $dir/host.perf.data	the host's profile; look into it with
 	$perf kvm --guest --guestkallsyms=$dir/guest.kallsyms \\
 		--guestbinary=$BUILD/workloads/callgraph \\
 		report -f --kallsyms=$dir/host.kallsyms -i $dir/host.perf.data
 	and with --host --guest to see the host's samples, too
   $dir/flame.svg	the same as a flame graph, for a browser
-  $dir/guest-stat.txt	what the guest's own perf counted
 END

@@ -18,6 +18,7 @@ if [ -z "${DRYRUN:-}" ]; then
 		on to the emulator's monitor, to the host's console, and round; Ctrl-A X ends it
 		all. In the guest, for a start:
 		  perf stat callgraph
+		  perf record -g callgraph && perf report --stdio
 		On the host's console:
 		  perf kvm --guest --guestkallsyms=/run/guest/kallsyms record -a -e cpu-clock sleep 1
 	END

@@ -4,14 +4,15 @@
  *
  *	main			 10 % in main itself
  *	  foo			 20 %
- *	    bar			 30 %, and random() once a round
+ *	    bar			 30 %, and random()
  *	      qux		 40 %
  *
- * The shares are of the instructions spent in spin loops; random() adds well
- * under 1 %. Each round has another length. The program is built with frame pointers,
- * and no function is inlined.
+ * The shares are of the instructions spent in spin loops. random(), with its
+ * random_r(), is called once a round, and then adds well under 1 %, or CALLS times. Each
+ * round has another length. The program is built with frame pointers, and no function is
+ * inlined.
  *
- *	callgraph [ROUNDS]	(1000: some 100 million instructions)
+ *	callgraph [ROUNDS [CALLS]]	(1000: some 100 million instructions)
  */
 #include <stdlib.h>
 
@@ -34,6 +35,7 @@ register unsigned long stack_pointer asm("rsp");
 
 static volatile long sink;
 static unsigned long percent;	/* of the current round's iterations */
+static unsigned long calls = 1;
 
 /* Each function does some work after the call, to have no tail calls. */
 static __attribute__((noinline)) void qux(void)
@@ -43,8 +45,11 @@ static __attribute__((noinline)) void qux(void)
 
 static __attribute__((noinline)) void bar(void)
 {
+	unsigned long i;
+
 	qux();
-	sink = random();
+	for (i = 0; i < calls; i++)
+		sink = random();
 	spin(30 * percent);
 }
 
@@ -58,6 +63,8 @@ int main(int argc, char **argv)
 {
 	unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 0) : 1000;
 
+	if (argc > 2)
+		calls = strtoul(argv[2], NULL, 0);
 	while (rounds--) {
 		percent = vary(ROUND / 100);
 		foo();

@@ -10,6 +10,8 @@
  * switch:	from a process with running events to a process without events, and
  *		back
  * switch_both:	the same, with the same events in both processes
+ * sample:	run a loop of PERIOD instructions, with an overflow of each event in each
+ *		round; without events, the loop alone
  *
  * Prints how many nanoseconds the rounds took.
  */
@@ -19,11 +21,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #define MAX_EVENTS 6
+
+/* A tick of 10 ms has 100 rounds or less: neither side's perf throttles the events. */
+#define PERIOD		100000
+#define BUFFER_PAGES	(1 + 16)
 
 static const unsigned int configs[MAX_EVENTS] = {
 	PERF_COUNT_HW_INSTRUCTIONS,
@@ -145,6 +152,43 @@ static long long switch_to(int n, long rounds, int both)
 	return now() - start;
 }
 
+/*
+ * The fields are those of "perf record". A buffer that is mapped to be read alone is
+ * overwritten when it is full.
+ */
+static void open_sampling(void)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE,
+		.size = sizeof(attr),
+		.config = PERF_COUNT_HW_INSTRUCTIONS,
+		.sample_period = PERIOD,
+		.sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME |
+			       PERF_SAMPLE_PERIOD,
+		.exclude_kernel = 1,
+	};
+	int fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+
+	if (fd < 0)
+		err(1, "perf_event_open");
+	if (mmap(NULL, BUFFER_PAGES * getpagesize(), PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED)
+		err(1, "mmap");
+}
+
+static long long sample(int n, long rounds)
+{
+	unsigned long insns = rounds * PERIOD, iterations = insns / 10;
+	long long start;
+
+	while (n--)
+		open_sampling();
+	start = now();
+	asm volatile("1: nop; nop; nop; nop; nop; nop; nop; nop\n\t"
+		     "dec %0\n\t"
+		     "jnz 1b" : "+r" (iterations));
+	return now() - start;
+}
+
 int main(int argc, char **argv)
 {
 	const char *op = argc == 4 ? argv[1] : "";
@@ -165,8 +209,10 @@ int main(int argc, char **argv)
 		ns = switch_to(n, rounds, 0);
 	else if (!strcmp(op, "switch_both"))
 		ns = switch_to(n, rounds, 1);
+	else if (!strcmp(op, "sample"))
+		ns = sample(n, rounds);
 	else
-		errx(1, "usage: perfops open|enable|read|switch|switch_both EVENTS ROUNDS");
+		errx(1, "usage: perfops open|enable|read|switch|switch_both|sample EVENTS ROUNDS");
 
 	printf("%lld\n", ns);
 	return 0;
