@@ -304,33 +304,19 @@ static struct kvm_pv_pmu_area __user *pv_pmu_area(struct kvm_vcpu *vcpu)
 	return area;
 }
 
-/* The slot of the leader of an event's group; -1 without an event */
-static int pv_pmu_leader_index(const struct kvm_vcpu_pv_pmu *pv, int i)
-{
-	const struct pv_pmu_slot *slot = &pv->slots[i];
-
-	if (!slot->event)
-		return -1;
-	return slot->request.group ? slot->request.group - 1 : i;
-}
-
 /* The slots of the mask, and all others of their groups */
 static unsigned long pv_pmu_with_groups(const struct kvm_vcpu_pv_pmu *pv, unsigned long mask)
 {
-	unsigned long leaders = 0, all = mask;
-	int i, leader;
+	unsigned long leaders = mask & ~pv->members, members = mask & pv->members;
+	int i;
 
-	for_each_set_bit(i, &mask, KVM_PV_PMU_NR_SLOTS) {
-		leader = pv_pmu_leader_index(pv, i);
-		if (leader >= 0)
-			leaders |= BIT(leader);
+	for_each_set_bit(i, &members, KVM_PV_PMU_NR_SLOTS)
+		leaders |= BIT(pv->slots[i].request.group - 1);
+	for_each_set_bit(i, &pv->members, KVM_PV_PMU_NR_SLOTS) {
+		if (leaders & BIT(pv->slots[i].request.group - 1))
+			mask |= BIT(i);
 	}
-	for (i = 0; i < KVM_PV_PMU_NR_SLOTS; i++) {
-		leader = pv_pmu_leader_index(pv, i);
-		if (leader >= 0 && leaders & BIT(leader))
-			all |= BIT(i);
-	}
-	return all;
+	return mask | leaders;
 }
 
 /* Tell the guest which of its events have overflowed. */

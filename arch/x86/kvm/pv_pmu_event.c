@@ -176,7 +176,7 @@ bool pv_pmu_host_has_pmu(void)
  */
 static void pv_pmu_limit_overflows(struct kvm_vcpu_pv_pmu *pv, struct perf_event *event)
 {
-	if (pv->burst_at != jiffies) {
+	if (time_after(jiffies, pv->burst_at)) {
 		pv->burst_at = jiffies;
 		pv->burst = 0;
 	}
@@ -414,6 +414,8 @@ static int pv_pmu_open(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
 
 	slot->event = event;
 	slot->start = !slot->request.group;
+	if (slot->request.group)
+		__set_bit(pv_pmu_index(pv, slot), &pv->members);
 	slot->vcpu->stat.pv_pmu_events = ++pv->nr_events;
 	cond_resched();
 	return 0;
@@ -431,6 +433,7 @@ static void pv_pmu_release(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
 	slot->time_running += running;
 	perf_event_release_kernel(slot->event);
 	slot->event = NULL;
+	__clear_bit(pv_pmu_index(pv, slot), &pv->members);
 	slot->vcpu->stat.pv_pmu_events = --pv->nr_events;
 }
 

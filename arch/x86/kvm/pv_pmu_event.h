@@ -64,6 +64,7 @@ struct pv_pmu_slot {
  * @anchor:	an event that never counts. The first event of a task in the system
  *		has to wait for all CPUs: this one does, when the area is enabled.
  * @nr_events:	slots with a perf event
+ * @members:	of these, the slots of members of a group
  * @opens:	limits the perf events that are opened in a time
  * @open_refused_until: until when (in jiffies) not to ask again whether the VMM may
  *		open events: each refusal may leave an audit record
@@ -86,6 +87,7 @@ struct kvm_vcpu_pv_pmu {
 
 	struct perf_event *anchor;
 	unsigned int nr_events;
+	unsigned long members;
 	struct ratelimit_state opens;
 	u64 open_refused_until;
 	u64 kernel_refused_until;

@@ -106,6 +106,7 @@ struct pv_pmu_slot {
  * @generation:	kvm_pv_pmu_header.generation, as last seen
  * @nr_slots:	kvm_pv_pmu_header.nr_slots
  * @on:		the area is enabled
+ * @touched:	users of slots have come, gone, started or stopped since the last commit; NMI
  * @in_overflow: the NMI handler is at work; NMI
  * @batch:	more will come: pmu_enable() is yet to follow, or a group is read
  * @txn_flags:	PERF_PMU_TXN_* of the transaction under way
@@ -132,6 +133,7 @@ struct pv_pmu_cpu {
 	u32 generation;
 	unsigned int nr_slots;
 	bool on;
+	bool touched;
 	bool in_overflow;
 	bool batch;
 	unsigned int txn_flags;

@@ -91,6 +91,7 @@ static void pv_pmu_start(struct perf_event *event, int flags)
 	if (is_sampling_event(event) && !local64_xchg(&hwc->period_left, 1))
 		pv_slot_change_period(cpuc, event);
 	WRITE_ONCE(hwc->state, 0);
+	cpuc->touched = true;
 }
 
 static void pv_pmu_read(struct perf_event *event)
@@ -177,7 +178,8 @@ static void pv_pmu_enable(struct pmu *pmu)
 {
 	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
 
-	pv_slots_commit(cpuc);
+	if (cpuc->touched || cpuc->retry)
+		pv_slots_commit(cpuc);
 	pv_pmu_set_batch(cpuc, false);
 }
 

@@ -10,11 +10,11 @@
 #include <linux/irq_work.h>
 #include <linux/jiffies.h>
 #include <linux/kprobes.h>
+#include <linux/nmi.h>
 #include <linux/perf_event.h>
 #include <linux/sched/clock.h>
 
 #include <asm/hardirq.h>
-#include <asm/nmi.h>
 
 #include "kvm.h"
 
@@ -36,6 +36,7 @@ static void pv_sample_hold(struct pv_pmu_cpu *cpuc, struct pv_pmu_event *pv)
 	if (pv->event->hw.interrupts == PV_SAMPLE_THROTTLED)
 		pv->held_at = local_clock();
 	WRITE_ONCE(pv->event->hw.state, PERF_HES_STOPPED);
+	WRITE_ONCE(cpuc->touched, true);
 	irq_work_queue(&cpuc->recommit);
 }
 
@@ -135,6 +136,7 @@ static int pv_sample_nmi(unsigned int cmd, struct pt_regs *regs)
 	perf_sample_event_took(sched_clock() - start);
 	return NMI_HANDLED;
 }
+
 NOKPROBE_SYMBOL(pv_sample_nmi);
 
 void pv_sample_init_cpu(struct pv_pmu_cpu *cpuc)

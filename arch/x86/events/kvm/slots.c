@@ -228,6 +228,7 @@ void pv_slots_commit(struct pv_pmu_cpu *cpuc)
 	if (!cpuc->on)
 		return;
 
+	WRITE_ONCE(cpuc->touched, false);
 	run = pv_slots_to_run(cpuc);
 	mask = (cpuc->open ^ cpuc->committed) | (run ^ cpuc->running) | cpuc->retry |
 	       cpuc->changed;
@@ -317,7 +318,7 @@ static void pv_slot_restart(struct pv_pmu_cpu *cpuc, unsigned int slot, u64 peri
 }
 
 /* Change the period of a slot without a user: cheaper than another event of the host's */
-static int pv_slot_recycle(struct pv_pmu_cpu *cpuc, const struct perf_event *event)
+static int pv_slot_recycle(struct pv_pmu_cpu *cpuc, struct perf_event *event)
 {
 	unsigned long idle = cpuc->sampling & cpuc->committed & ~cpuc->used;
 	const struct kvm_pv_pmu_request *request = pv_slot_request(event);
@@ -338,7 +339,7 @@ static int pv_slot_recycle(struct pv_pmu_cpu *cpuc, const struct perf_event *eve
 	return -ENOENT;
 }
 
-static int pv_slot_open(struct pv_pmu_cpu *cpuc, const struct perf_event *event, u32 group)
+static int pv_slot_open(struct pv_pmu_cpu *cpuc, struct perf_event *event, u32 group)
 {
 	int slot = -ENOENT;
 
@@ -456,10 +457,12 @@ static void pv_slot_use(struct pv_pmu_cpu *cpuc, unsigned int slot)
 {
 	cpuc->slots[slot].nr_users++;
 	cpuc->used |= BIT(slot);
+	cpuc->touched = true;
 }
 
 static void pv_slot_unuse(struct pv_pmu_cpu *cpuc, unsigned int slot)
 {
+	cpuc->touched = true;
 	if (--cpuc->slots[slot].nr_users)
 		return;
 

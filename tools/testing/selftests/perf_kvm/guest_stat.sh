@@ -12,8 +12,7 @@
 #  - Tasks that take turns do not take each other's counters.
 #  - A pinned event without a counter is not counted.
 #  - The host's count of the guest agrees.
-#  - The guest supports no event that the host does not support. Sampling is done by
-#    the clock.
+#  - The guest supports no event that the host does not support.
 #  - A guest that counts nothing costs the host nothing.
 #  - kvm_pv_pmu=off disables the paravirtual PMU. With a virtual PMU, the paravirtual
 #    PMU is not used.
@@ -198,15 +197,6 @@ not_supported()
 	equal "bus-cycles" "$(counts -e bus-cycles loop)" "<not supported> " &&
 	equal "with precise ip" "$(counts -e instructions:up loop)" "<not supported> " &&
 	equal "on the host" "$(host_counts -e bus-cycles loop)" "<not supported> "
-}
-
-sampled_by_clock()
-{
-	! guest_run "perf record -q -e instructions:u -o perf.data loop" > "$data/record" &&
-	grep -q "not supported" "$data/record" || fail "$(cat "$data/record")" || return
-	guest_run "perf record -q -o perf.data loop 100000000 && perf evlist -i perf.data" \
-		> "$data/record"
-	grep -q -e '^cpu-clock' -e '^task-clock' "$data/record" || fail "$(cat "$data/record")"
 }
 
 count_of()
@@ -608,7 +598,7 @@ on_two_cpus()
 
 cases="start found sysfs default_events loop_exact user_and_kernel repeated
 on_all_cpus of_a_process of_cgroups by_intervals per_thread group inherited same_event_twice raw
-not_supported sampled_by_clock multiplexed many_events exits_of_a_switch two_tasks
+not_supported multiplexed many_events exits_of_a_switch two_tasks
 host_sees_the_same counters_shared groups_shared metrics no_counter_left limited costs_nothing stop
 off beside_a_virtual_pmu forced other_perf two_cpus"
 
