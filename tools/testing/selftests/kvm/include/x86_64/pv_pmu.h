@@ -48,6 +48,7 @@ struct pv_pmu_mailbox {
 	uint64_t nmis;
 	uint64_t empty;		/* NMIs without an overflow bit */
 	uint64_t overflows[NR_SLOTS];
+	uint64_t counts[NR_SLOTS];	/* of the reports, as the last NMI found them */
 };
 
 struct pv_pmu_thread {

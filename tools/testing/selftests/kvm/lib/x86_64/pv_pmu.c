@@ -48,6 +48,8 @@ static void guest_nmi(struct ex_regs *regs)
 	m->nmis++;
 	if (!m->look)
 		return;
+	for (i = 0; i < NR_SLOTS; i++)
+		m->counts[i] = READ_ONCE(area_report(m->area, i)->count);
 	bits = __atomic_exchange_n(&area_header(m->area)->overflow, 0, __ATOMIC_SEQ_CST);
 	if (!bits)
 		m->empty++;
