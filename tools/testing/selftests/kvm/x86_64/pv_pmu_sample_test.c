@@ -392,7 +392,7 @@ TEST_F(pv_pmu_rate, limits_overflows)
 {
 	struct kvm_pv_pmu_request user = *SAMPLING(INSTRUCTIONS, 1);
 	uint64_t calm, storm, overflows, max, nr;
-	struct kvm_pv_pmu_report *r;
+	struct kvm_pv_pmu_report *r, before;
 	struct kvm_vcpu *vcpu;
 	int i;
 
@@ -408,7 +408,16 @@ TEST_F(pv_pmu_rate, limits_overflows)
 	pv_pmu_commit(vcpu, ALL_SLOTS);
 	storm = storm_ms(vcpu);
 
+	/* the slots are stopped while they are held back: their times stand still */
+	for (i = 0; i < nr; i++)
+		pv_pmu_set_running(vcpu, i, false);
+	pv_pmu_commit(vcpu, ALL_SLOTS);
+	before = *pv_pmu_report(vcpu, 0);
+	pv_pmu_spin(vcpu, STORM);
 	pv_pmu_sync(vcpu, ALL_SLOTS);
+	r = pv_pmu_report(vcpu, 0);
+	TEST_ASSERT_EQ(r->time_enabled, before.time_enabled);
+	TEST_ASSERT_EQ(r->time_running, before.time_running);
 
 	overflows = pv_pmu_stat(vcpu, "pv_pmu_overflows");
 	pr_info("%lu overflows in %lu ms, %lu ms without\n", overflows, storm, calm);
