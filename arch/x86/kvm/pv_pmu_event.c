@@ -14,7 +14,6 @@
 #include <linux/nospec.h>
 #include <linux/perf_event.h>
 #include <linux/sched.h>
-#include <linux/sched/clock.h>
 #include <linux/smp.h>
 #include <linux/tick.h>
 
@@ -176,8 +175,10 @@ bool pv_pmu_host_has_pmu(void)
  */
 static void pv_pmu_limit_overflows(struct kvm_vcpu_pv_pmu *pv, struct perf_event *event)
 {
-	if (time_after(jiffies, pv->burst_at)) {
-		pv->burst_at = jiffies;
+	unsigned long tick = jiffies;
+
+	if (pv->burst_at != tick) {
+		pv->burst_at = tick;
 		pv->burst = 0;
 	}
 	if (++pv->burst >= max(READ_ONCE(pv_pmu_max_sample_rate) / HZ, 1U) &&
@@ -185,12 +186,32 @@ static void pv_pmu_limit_overflows(struct kvm_vcpu_pv_pmu *pv, struct perf_event
 		event->hw.interrupts = PV_PMU_THROTTLED - 1;
 }
 
-/* The time that perf has held back the event since it was throttled: a tick at most */
-static u64 pv_pmu_held_now(const struct pv_pmu_slot *slot)
+/* The event's time running */
+static u64 pv_pmu_time_running(struct perf_event *event)
+{
+	u64 count, enabled, running;
+
+	return perf_event_read_local(event, &count, &enabled, &running) ? 0 : running;
+}
+
+/*
+ * The part of the event's time running that perf has held back the event since it was
+ * throttled: a tick at most
+ */
+static u64 pv_pmu_held_now(const struct pv_pmu_slot *slot, u64 running)
+{
+	if (!slot->throttled_at || running < slot->throttled_at)
+		return 0;
+	return min(running - slot->throttled_at, TICK_NSEC);
+}
+
+/* perf no longer holds back the event, or will not after this. */
+static void pv_pmu_unthrottle(struct pv_pmu_slot *slot, struct perf_event *event)
 {
 	if (!slot->throttled_at)
-		return 0;
-	return min(local_clock() - slot->throttled_at, TICK_NSEC);
+		return;
+	slot->held += pv_pmu_held_now(slot, pv_pmu_time_running(event));
+	slot->throttled_at = 0;
 }
 
 /* Called in NMI context; the vCPU has been made to exit by that. */
@@ -203,12 +224,11 @@ static void pv_pmu_overflow(struct perf_event *event,
 
 	slot->overflows++;
 	slot->period_sum += data->period;
-	slot->held += pv_pmu_held_now(slot);
-	slot->throttled_at = 0;
+	pv_pmu_unthrottle(slot, event);
 	/* perf has decided to stop the event until the next tick. */
 	if (event->hw.interrupts == PV_PMU_THROTTLED) {
 		slot->throttled++;
-		slot->throttled_at = local_clock();
+		slot->throttled_at = pv_pmu_time_running(event);
 	}
 	pv_pmu_limit_overflows(pv, event);
 
@@ -431,6 +451,8 @@ static void pv_pmu_release(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
 	slot->count += perf_event_read_value(slot->event, &enabled, &running);
 	slot->time_enabled += enabled;
 	slot->time_running += running;
+	slot->held += pv_pmu_held_now(slot, running);
+	slot->throttled_at = 0;
 	perf_event_release_kernel(slot->event);
 	slot->event = NULL;
 	__clear_bit(pv_pmu_index(pv, slot), &pv->members);
@@ -503,6 +525,12 @@ static bool pv_pmu_is_same_event(const struct kvm_pv_pmu_request *a,
 	return !memcmp(a, &c, sizeof(c));
 }
 
+static void pv_pmu_stop(struct pv_pmu_slot *slot)
+{
+	pv_pmu_unthrottle(slot, slot->event);
+	perf_event_disable(slot->event);
+}
+
 /* Change what can be changed of an event that has been opened. */
 static int pv_pmu_change(struct pv_pmu_slot *slot,
 			 const struct kvm_pv_pmu_request *request)
@@ -512,6 +540,7 @@ static int pv_pmu_change(struct pv_pmu_slot *slot,
 
 	if (request->sample_period != slot->request.sample_period ||
 	    request->restart != slot->request.restart) {
+		pv_pmu_unthrottle(slot, slot->event);
 		r = pv_pmu_set_period(slot->event, request->sample_period);
 		if (r)
 			return r;
@@ -520,7 +549,7 @@ static int pv_pmu_change(struct pv_pmu_slot *slot,
 	if (changed & KVM_PV_PMU_RUN) {
 		slot->start = true;
 		if (!(request->flags & KVM_PV_PMU_RUN))
-			perf_event_disable(slot->event);
+			pv_pmu_stop(slot);
 	}
 
 	return 0;
@@ -580,7 +609,7 @@ void pv_pmu_commit_copies(struct kvm_vcpu_pv_pmu *pv, unsigned long mask)
 			pv_pmu_close(pv, &pv->slots[i]);
 			__clear_bit(i, &mask);
 		} else if (pv->slots[i].event && !(requests[i].flags & KVM_PV_PMU_RUN)) {
-			perf_event_disable(pv->slots[i].event);
+			pv_pmu_stop(&pv->slots[i]);
 		}
 	}
 
@@ -651,7 +680,8 @@ void pv_pmu_read(const struct pv_pmu_slot *slot, struct kvm_pv_pmu_report *repor
 	report->time_enabled += enabled;
 	report->time_running += running;
 	/* While perf holds back the event, it has no counter. */
-	report->time_running -= min(report->time_running, slot->held + pv_pmu_held_now(slot));
+	report->time_running -= min(report->time_running,
+				    slot->held + pv_pmu_held_now(slot, running));
 	if (event->state == PERF_EVENT_STATE_ERROR)
 		report->status = -EBUSY;
 }

@@ -26,8 +26,8 @@
  * @overflows:	kvm_pv_pmu_report.overflows; written in NMI context, like all below
  * @period_sum:	kvm_pv_pmu_report.period_sum
  * @throttled:	kvm_pv_pmu_report.throttled
- * @throttled_at: when (local_clock()) perf stopped @event until its next tick, or 0
- * @held:	ns that perf has stopped @event so far
+ * @throttled_at: the time running of @event when perf stopped it until the next tick, or 0
+ * @held:	ns of the time running during which perf had stopped @event
  */
 struct pv_pmu_slot {
 	struct kvm_vcpu *vcpu;

@@ -45,9 +45,12 @@ struct pv_pmu_mailbox {
 	uint64_t a, b;
 	struct kvm_pv_pmu_area *area;
 	bool look;		/* the NMI handler clears the overflow bits */
+	uint64_t loops_before;	/* of the next NMI's handler, before it clears the bits */
+	uint64_t loops_after;
 	uint64_t nmis;
 	uint64_t empty;		/* NMIs without an overflow bit */
 	uint64_t overflows[NR_SLOTS];
+	uint64_t counts[NR_SLOTS];	/* of the reports, as the last NMI found them */
 };
 
 struct pv_pmu_thread {

@@ -39,6 +39,21 @@ static void guest_main(void)
 		GUEST_SYNC1(m->fn(m->a, m->b));
 }
 
+static uint64_t guest_spin(uint64_t loops, uint64_t unused)
+{
+	asm volatile("1: dec %0\n\t"
+		     "jnz 1b"
+		     : "+r"(loops));
+	return 0;
+}
+
+static void guest_spin_once(uint64_t *loops)
+{
+	if (*loops)
+		guest_spin(*loops, 0);
+	*loops = 0;
+}
+
 static void guest_nmi(struct ex_regs *regs)
 {
 	struct pv_pmu_mailbox *m = pv_pmu_guest_mailbox();
@@ -48,11 +63,15 @@ static void guest_nmi(struct ex_regs *regs)
 	m->nmis++;
 	if (!m->look)
 		return;
+	for (i = 0; i < NR_SLOTS; i++)
+		m->counts[i] = READ_ONCE(area_report(m->area, i)->count);
+	guest_spin_once(&m->loops_before);
 	bits = __atomic_exchange_n(&area_header(m->area)->overflow, 0, __ATOMIC_SEQ_CST);
 	if (!bits)
 		m->empty++;
 	for (i = 0; i < NR_SLOTS; i++)
 		m->overflows[i] += bits >> i & 1;
+	guest_spin_once(&m->loops_after);
 }
 
 static uint64_t guest_wrmsr(uint64_t val, uint64_t unused)
@@ -71,14 +90,6 @@ static uint64_t guest_rdmsr(uint64_t unused, uint64_t unused2)
 static uint64_t guest_hypercall(uint64_t op, uint64_t mask)
 {
 	return kvm_hypercall(KVM_HC_PV_PMU, op, mask, 0, 0);
-}
-
-static uint64_t guest_spin(uint64_t loops, uint64_t unused)
-{
-	asm volatile("1: dec %0\n\t"
-		     "jnz 1b"
-		     : "+r"(loops));
-	return 0;
 }
 
 #define STR(x)		#x
