@@ -17,8 +17,8 @@
  *
  * Prints a line for each signal: the code of the signal, the iteration of the loop and
  * the instruction in it where the signal came, which are the same each time the program
- * runs with the same PMU. Then the count, and the part of the time that it took. "bpf" prints how often the program ran, and
- * "storm" the iterations of each CPU in the second.
+ * runs with the same PMU. Then the count, and the part of the time that it took. "bpf"
+ * prints how often the program ran, and "storm" the iterations of each CPU in the second.
  */
 #define _GNU_SOURCE
 #include <err.h>

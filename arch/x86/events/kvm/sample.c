@@ -40,7 +40,7 @@ static void pv_sample_hold(struct pv_pmu_cpu *cpuc, struct pv_pmu_event *pv)
 	irq_work_queue(&cpuc->recommit);
 }
 
-/* The time that an event was throttled counts as lost, for the other events of the group as well. */
+/* The time that an event was throttled is lost, for the other events of its group as well. */
 void pv_sample_release(struct perf_event *event)
 {
 	struct pv_pmu_event *pv = to_pv_pmu_event(event);

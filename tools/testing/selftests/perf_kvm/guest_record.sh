@@ -22,10 +22,11 @@
 #
 # Environment, in addition to counting.sh: the guest and the host have the programs
 # callgraph and overflow.
+#  GUEST_DIR		a directory with the guest's kallsyms
 #  GUEST_PERF_TESTS	a list of cases of "perf test", which pass on the host
 #  GUEST_PERF_TESTS_NOT	those which fail in the guest
 #
-# shellcheck disable=SC2086,SC2046,SC2016,SC2015
+# shellcheck disable=SC2086,SC2046,SC2016,SC2015,SC2153
 
 . "$(dirname "$(readlink -f "$0")")/counting.sh"
 
