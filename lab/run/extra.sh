@@ -168,8 +168,9 @@ add_modules()
 	ln -s "$(realpath "$GUEST_MODULES")" "$all/lib/modules/$version"
 	# depmod's dry run prints "FILE: DEPENDENCIES" for each module
 	/sbin/depmod -n -b "$all" "$version" 2> /dev/null | grep '^[^ ]*\.ko[^ ]*:' > "$extra/modules.dep" || true
+	# check_modules() has found each, here or built in
 	for name in $guest_modules; do
-		grep "/${name//_/[_-]}\.ko[^ ]*:" "$extra/modules.dep" | tr -d : | tr ' ' '\n'
+		sed -n "/\/${name//_/[_-]}\.ko[^ ]*:/ { s/://; s/ /\n/g; p }" "$extra/modules.dep"
 	done | sort -u > "$extra/modules.list"
 	while read -r path; do
 		add_module "$GUEST_MODULES/$path" "$root/lib/modules/$version/$path"
