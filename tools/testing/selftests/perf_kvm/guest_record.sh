@@ -204,9 +204,9 @@ process()
 # The remainder of a period goes from child to child.
 children()
 {
-	set -- $(counts -e instructions:u sh -c "'for i in 1 2 3 4 5 6 7 8 9 10; do loop 100000; done'")
-	record -e instructions:u -c 1000003 \
-		sh -c "'for i in 1 2 3 4 5 6 7 8 9 10; do loop 100000; done'" && script comm || return
+	ten_loops="sh -c 'for i in 0 1 2 3 4 5 6 7 8 9; do loop 100000; done'"
+	set -- $(counts -e instructions:u "$ten_loops")
+	record -e instructions:u -c 1000003 "$ten_loops" && script comm || return
 	equal "samples" "$(samples)" $(($1 / 1000003))
 }
 
@@ -216,8 +216,8 @@ sessions()
 {
 	guest_run "for i in 1 2; do \
 		$perf record -q -o \$i.data -e instructions:u -c $period loop $length & done; \
-		wait; for i in 1 2; do $perf script -i \$i.data -F period,comm | grep -c loop; done" \
-		> "$data/sessions"
+		wait; for i in 1 2; do \
+		$perf script -i \$i.data -F period,comm | grep -c loop; done" > "$data/sessions"
 	set -- $(counts -e instructions:u loop $length) $(cat "$data/sessions")
 	within "samples of the first" "$2" $(($1 / period - 1)) $(($1 / period + 1)) &&
 	within "samples of the second" "$3" $(($1 / period - 1)) $(($1 / period + 1)) || return
@@ -246,9 +246,10 @@ groups()
 
 switched()
 {
-	guest_run "rm -f s.data*; $perf record -o s.data -m 8 --switch-output=20K -e instructions:u \
-		-c 25013 loop $length > /dev/null 2>&1; ls s.data.* | wc -l; \
-		for i in s.data.*; do $perf script -i \$i -F ip 2>&1; done | wc -l" > "$data/switched"
+	guest_run "rm -f s.data*; $perf record -o s.data -m 8 --switch-output=20K \
+		-e instructions:u -c 25013 loop $length > /dev/null 2>&1; ls s.data.* | wc -l; \
+		for i in s.data.*; do $perf script -i \$i -F ip 2>&1; done | wc -l" \
+		> "$data/switched"
 	set -- $(cat "$data/switched") $(counts -e instructions:u loop $length)
 	within "files" $1 2 100 && within "samples" $2 $(($3 / 25013)) $(($3 / 25013))
 }
@@ -322,14 +323,15 @@ accounted()
 	nmis=$(($(nmis) - nmis))
 	set -- $before $(cat $debugfs/pv_pmu_overflows $debugfs/pv_pmu_nmis)
 	echo "# $(($3 - $1)) overflows, $(($4 - $2)) NMIs injected, $nmis handled, $samples samples"
-	equal "NMIs injected" $(($4 - $2)) $(($3 - $1)) && equal "NMIs handled" $nmis $(($4 - $2)) &&
+	equal "NMIs injected" $(($4 - $2)) $(($3 - $1)) &&
+	equal "NMIs handled" $nmis $(($4 - $2)) &&
 	within "samples" $samples $((nmis - 1)) $nmis
 }
 
 nmis()
 {
-	guest_run "cat /proc/interrupts" | awk '$1 == "PMI:" { for (i = 2; $i ~ /^[0-9]+$/; i++) n += $i
-							   print n }'
+	guest_run "cat /proc/interrupts" | awk '
+		$1 == "PMI:" { for (i = 2; $i ~ /^[0-9]+$/; i++) n += $i; print n }'
 }
 
 # Host and guest use counters of their own.
@@ -380,9 +382,10 @@ on_two_cpus()
 # The samples of a CPU that goes offline end, and those of the other go on.
 offline()
 {
+	cpu1=/sys/devices/system/cpu/cpu1/online
 	guest_run "$perf record -q -a --sample-cpu -o perf.data -F 1000 loop 800000000 & \
-		until pidof loop > /dev/null; do :; done; usleep 200000; echo 0 > /sys/devices/system/cpu/cpu1/online; usleep 100000; \
-		echo 1 > /sys/devices/system/cpu/cpu1/online; wait" > "$data/record"
+		until pidof loop > /dev/null; do :; done; \
+		usleep 200000; echo 0 > $cpu1; usleep 100000; echo 1 > $cpu1; wait" > "$data/record"
 	sed 's/^/# /' "$data/record"
 	script cpu,comm || return
 	sort "$data/script" | uniq -c | sed 's/^/# /'

@@ -581,8 +581,15 @@ counts_the_same()
 	long=$(counts -e instructions:u loop 20000000)
 	equal "the difference of two loops" $((long - short)) 10000000 &&
 	user_and_kernel && repeated && on_all_cpus && of_a_process && by_intervals &&
-	per_thread && same_event_twice && raw && multiplexed &&
+	per_thread && same_event_twice && raw && multiplexed && samples &&
 	equal "bus-cycles" "$(counts -e bus-cycles loop)" "<not supported> "
+}
+
+samples()
+{
+	guest_run "$perf record -q -o perf.data -e instructions:u -c 50021 loop 50000000 && \
+		$perf script -i perf.data -F ip 2> /dev/null | wc -l" > "$data/samples"
+	equal "samples" "$(cat "$data/samples")" $((50000000 / 50021))
 }
 
 two_cpus()
