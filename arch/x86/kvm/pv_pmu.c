@@ -344,6 +344,7 @@ static void pv_pmu_deliver(struct kvm_vcpu *vcpu)
 		kvm_make_request(KVM_REQ_PV_PMU, vcpu);
 	if (r)
 		goto not_delivered;
+	pv_pmu_mark_dirty(vcpu);
 
 	/*
 	 * The guest sees these together with those that it has not seen yet, unless

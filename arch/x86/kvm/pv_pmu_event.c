@@ -171,9 +171,18 @@ bool pv_pmu_host_has_pmu(void)
 
 /*
  * perf limits the overflows of each event in a tick. Limit those of all events of the vCPU:
- * beyond the limit, have perf stop each event that overflows once more in this tick.
+ * beyond the limit, have perf stop each event that overflows once more in this tick. perf
+ * forgets that it has stopped an event when the event is started or gets another period.
  */
 static void pv_pmu_limit_overflows(struct kvm_vcpu_pv_pmu *pv, struct perf_event *event)
+{
+	if (pv->burst_at == jiffies &&
+	    pv->burst >= max(READ_ONCE(pv_pmu_max_sample_rate) / HZ, 1U) &&
+	    event->hw.interrupts != PV_PMU_THROTTLED)
+		event->hw.interrupts = PV_PMU_THROTTLED - 1;
+}
+
+static void pv_pmu_count_overflow(struct kvm_vcpu_pv_pmu *pv, struct perf_event *event)
 {
 	unsigned long tick = jiffies;
 
@@ -181,9 +190,8 @@ static void pv_pmu_limit_overflows(struct kvm_vcpu_pv_pmu *pv, struct perf_event
 		pv->burst_at = tick;
 		pv->burst = 0;
 	}
-	if (++pv->burst >= max(READ_ONCE(pv_pmu_max_sample_rate) / HZ, 1U) &&
-	    event->hw.interrupts != PV_PMU_THROTTLED)
-		event->hw.interrupts = PV_PMU_THROTTLED - 1;
+	pv->burst++;
+	pv_pmu_limit_overflows(pv, event);
 }
 
 /* The event's time running */
@@ -230,7 +238,7 @@ static void pv_pmu_overflow(struct perf_event *event,
 		slot->throttled++;
 		slot->throttled_at = pv_pmu_time_running(event);
 	}
-	pv_pmu_limit_overflows(pv, event);
+	pv_pmu_count_overflow(pv, event);
 
 	/* The period is the guest's choice: the rate of the host's samples is not. */
 	perf_sample_event_waive();
@@ -544,6 +552,7 @@ static int pv_pmu_change(struct pv_pmu_slot *slot,
 		r = pv_pmu_set_period(slot->event, request->sample_period);
 		if (r)
 			return r;
+		pv_pmu_limit_overflows(slot->vcpu->arch.pv_pmu, slot->event);
 	}
 
 	if (changed & KVM_PV_PMU_RUN) {
@@ -555,10 +564,16 @@ static int pv_pmu_change(struct pv_pmu_slot *slot,
 	return 0;
 }
 
+static void pv_pmu_run(struct pv_pmu_slot *slot)
+{
+	perf_event_enable(slot->event);
+	pv_pmu_limit_overflows(slot->vcpu->arch.pv_pmu, slot->event);
+}
+
 static void pv_pmu_start(struct pv_pmu_slot *slot)
 {
 	if (slot->event && slot->start && slot->request.flags & KVM_PV_PMU_RUN)
-		perf_event_enable(slot->event);
+		pv_pmu_run(slot);
 	slot->start = false;
 }
 

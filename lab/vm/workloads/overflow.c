@@ -8,6 +8,7 @@
  * refresh:	three signals by PERF_EVENT_IOC_REFRESH, the last of which is a hang-up
  * period:	a signal with each overflow, while PERF_EVENT_IOC_PERIOD changes the period,
  *		of the running event, of the stopped event, and to the same period again
+ * orphan:	signals, until the event is closed; the other event of its group counts on
  * bpf:		a BPF program with each overflow
  * storm:	PERIOD events, one each, as many events as can be had on each CPU, for a
  *		second
@@ -91,6 +92,19 @@ static int open_event(int cpu)
 	return syscall(SYS_perf_event_open, &attr, cpu < 0 ? 0 : -1, cpu, -1, 0);
 }
 
+/* A member of a group that counts, and does not sample */
+static int open_member(int leader)
+{
+	int fd;
+
+	attr.sample_period = 0;
+	attr.disabled = 0;
+	fd = syscall(SYS_perf_event_open, &attr, 0, -1, leader, 0);
+	if (fd < 0)
+		err(1, "perf_event_open");
+	return fd;
+}
+
 static void control(int fd, unsigned long request, void *argument)
 {
 	if (ioctl(fd, request, argument))
@@ -167,6 +181,18 @@ static void with_periods(void)
 	}
 	control(fd, PERF_EVENT_IOC_DISABLE, NULL);
 	report(fd);
+}
+
+static void with_orphan(void)
+{
+	int leader = open_with_signal(), member = open_member(leader);
+
+	control(leader, PERF_EVENT_IOC_ENABLE, NULL);
+	loop(ITERATIONS / 2);
+	close(leader);
+	loop(ITERATIONS / 2);
+	control(member, PERF_EVENT_IOC_DISABLE, NULL);
+	report(member);
 }
 
 static int bpf(int command, union bpf_attr *what)
@@ -300,6 +326,7 @@ static const struct {
 	{ "signal", with_signals },
 	{ "refresh", with_refresh },
 	{ "period", with_periods },
+	{ "orphan", with_orphan },
 	{ "bpf", with_bpf },
 	{ "storm", storm },
 };

@@ -32,20 +32,6 @@
 #define PV_PMU_KEEP		msecs_to_jiffies(PV_PMU_KEEP_MS)
 
 /**
- * struct pv_pmu_value - the count of a slot, since some time in the past
- * @count:	events
- * @enabled:	ns during which the slot could have counted
- * @running:	ns during which the slot counted
- * @status:	0, or the errno for which the slot does not count
- */
-struct pv_pmu_value {
-	u64 count;
-	u64 enabled;
-	u64 running;
-	int status;
-};
-
-/**
  * struct pv_pmu_overflows - what the host has reported of a slot's overflows
  * @period_sum:	the sum of their periods
  * @throttled:	times that the host held them back
@@ -53,6 +39,22 @@ struct pv_pmu_value {
 struct pv_pmu_overflows {
 	u64 period_sum;
 	u32 throttled;
+};
+
+/**
+ * struct pv_pmu_value - the count of a slot, since some time in the past
+ * @count:	events
+ * @enabled:	ns during which the slot could have counted
+ * @running:	ns during which the slot counted
+ * @status:	0, or the errno for which the slot does not count
+ * @overflows:	since the host has opened the slot
+ */
+struct pv_pmu_value {
+	u64 count;
+	u64 enabled;
+	u64 running;
+	int status;
+	struct pv_pmu_overflows overflows;
 };
 
 /**
@@ -189,7 +191,6 @@ int pv_slot_get(struct pv_pmu_cpu *cpuc, struct perf_event *event);
 void pv_slot_put(struct pv_pmu_cpu *cpuc, struct perf_event *event);
 void pv_slot_change_period(struct pv_pmu_cpu *cpuc, struct perf_event *event);
 struct pv_pmu_value pv_slot_value(const struct pv_pmu_cpu *cpuc, unsigned int slot);
-struct pv_pmu_overflows pv_slot_overflows(const struct pv_pmu_cpu *cpuc, unsigned int slot);
 void pv_slots_commit(struct pv_pmu_cpu *cpuc);
 void pv_slots_detach(struct pv_pmu_cpu *cpuc);
 
@@ -197,7 +198,8 @@ void pv_slots_detach(struct pv_pmu_cpu *cpuc);
 void pv_sample_init_cpu(struct pv_pmu_cpu *cpuc);
 int pv_sample_init(void);
 void pv_sample_expect_nmi(struct pv_pmu_cpu *cpuc);
-void pv_sample_release(struct perf_event *event);
+void pv_sample_account_hold(struct pv_pmu_cpu *cpuc, struct perf_event *event);
+void pv_sample_exit(void);
 
 /* probe.c */
 int pv_probe(struct pv_pmu_cpu *cpuc, const struct kvm_pv_pmu_request *request);

@@ -27,10 +27,11 @@
 static void pv_pmu_account_time(struct perf_event *event, const struct pv_pmu_value *value)
 {
 	struct pv_pmu_event *pv = to_pv_pmu_event(event);
-	u64 enabled = value->enabled - pv->last.enabled + pv->held;
-	u64 running = value->running - pv->last.running;
+	u64 enabled, running = value->running - pv->last.running;
 	u64 since;
 
+	pv_sample_account_hold(this_cpu_ptr(&pv_pmu_cpu), event);
+	enabled = value->enabled - pv->last.enabled + pv->held;
 	/* The host's times stand still: the rest of perf's time is lost. */
 	if (unlikely(value->status))
 		enabled = perf_event_account_lost(event, pv->since, 0, 0) - pv->since;
@@ -84,9 +85,11 @@ static void pv_pmu_start(struct perf_event *event, int flags)
 		pv->last = pv_slot_value(cpuc, hwc->idx);
 		pv->since = event->tstamp;
 		pv->held = 0;
+		pv->held_at = 0;
 		local64_set(&hwc->prev_count, pv->last.count);
 	}
-	pv_sample_release(event);
+	pv_sample_account_hold(cpuc, event);
+	pv->held_at = 0;
 	/* perf clears @period_left, which is not used otherwise, to start the period anew */
 	if (is_sampling_event(event) && !local64_xchg(&hwc->period_left, 1))
 		pv_slot_change_period(cpuc, event);
@@ -154,8 +157,7 @@ static void pv_pmu_del(struct perf_event *event, int flags)
 {
 	struct hw_perf_event *hwc = &event->hw;
 
-	/* the NMI handler may have stopped the event, and the slot may still count */
-	pv_sample_release(event);
+	/* the slot may count, even if the NMI handler has stopped the event */
 	pv_pmu_read(event);
 	WRITE_ONCE(hwc->state, PERF_HES_STOPPED | PERF_HES_UPTODATE);
 	pv_slot_put(this_cpu_ptr(&pv_pmu_cpu), event);
@@ -475,8 +477,11 @@ static void __init pv_pmu_bring_up(bool has_hardware)
 	}
 
 	err = pv_sample_init();
-	if (!err)
+	if (!err) {
 		err = pv_pmu_register(has_hardware);
+		if (err)
+			pv_sample_exit();
+	}
 	if (err) {
 		pr_err("cannot be set up, error %d\n", err);
 		return;

@@ -4,8 +4,8 @@
  * the slot gets a sample.
  *
  * The host adapts the period to a frequency. A slot goes from one event to the next with
- * what is left of the period, and so does the weight of an overflow that found no event:
- * the periods of all samples add up to what was counted.
+ * what is left of the period, and so does the weight of an overflow that found no event,
+ * until the period starts anew.
  */
 #include <linux/irq_work.h>
 #include <linux/jiffies.h>
@@ -40,25 +40,26 @@ static void pv_sample_hold(struct pv_pmu_cpu *cpuc, struct pv_pmu_event *pv)
 	irq_work_queue(&cpuc->recommit);
 }
 
-/* The time that an event was throttled is lost, for the other events of its group as well. */
-void pv_sample_release(struct perf_event *event)
+/*
+ * The time that an event is throttled is lost, for what its slot leads as well; unless the
+ * slot went on, for another event.
+ */
+void pv_sample_account_hold(struct pv_pmu_cpu *cpuc, struct perf_event *event)
 {
-	struct pv_pmu_event *pv = to_pv_pmu_event(event);
-	struct perf_event *leader = event->group_leader, *sibling;
-	u64 held;
+	struct pv_pmu_event *pv = to_pv_pmu_event(event), *user;
+	unsigned int member;
+	u64 now, held;
 
 	if (!pv->held_at)
 		return;
 
-	held = local_clock() - pv->held_at;
-	pv->held_at = 0;
+	now = local_clock();
+	held = cpuc->running & BIT(event->hw.idx) ? 0 : now - pv->held_at;
+	pv->held_at = now;
 	pv->held += held;
-	if (event != leader)
-		return;
-
-	for_each_sibling_event(sibling, leader) {
-		if (sibling->pmu == event->pmu)
-			to_pv_pmu_event(sibling)->held += held;
+	for_each_set_bit(member, &cpuc->slots[event->hw.idx].members, KVM_PV_PMU_NR_SLOTS) {
+		for (user = cpuc->slots[member].users; user; user = user->next)
+			user->held += held;
 	}
 }
 
@@ -101,7 +102,7 @@ static void pv_sample_slot(struct pv_pmu_cpu *cpuc, unsigned int nr, struct pt_r
 	if (!(READ_ONCE(cpuc->committed) & BIT(nr)))
 		return;
 
-	now = pv_slot_overflows(cpuc, nr);
+	now = pv_slot_value(cpuc, nr).overflows;
 	if (now.period_sum == seen.period_sum)
 		return;
 
@@ -117,15 +118,16 @@ static void pv_sample_slot(struct pv_pmu_cpu *cpuc, unsigned int nr, struct pt_r
 static int pv_sample_nmi(unsigned int cmd, struct pt_regs *regs)
 {
 	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
-	u64 start = sched_clock();
 	unsigned long slots = 0;
 	unsigned int slot;
+	u64 start;
 
 	if (cpuc->area && READ_ONCE(cpuc->area->header.overflow))
 		slots = xchg(&cpuc->area->header.overflow, 0);
 	if (!slots)
 		return time_before(jiffies, READ_ONCE(cpuc->nmi_until)) ? NMI_HANDLED : NMI_DONE;
 
+	start = sched_clock();
 	pv_sample_expect_nmi(cpuc);
 	inc_irq_stat(apic_perf_irqs);
 	cpuc->in_overflow = true;
@@ -148,4 +150,9 @@ void pv_sample_init_cpu(struct pv_pmu_cpu *cpuc)
 int __init pv_sample_init(void)
 {
 	return register_nmi_handler(NMI_LOCAL, pv_sample_nmi, 0, "kvm_pv_pmu");
+}
+
+void __init pv_sample_exit(void)
+{
+	unregister_nmi_handler(NMI_LOCAL, "kvm_pv_pmu");
 }

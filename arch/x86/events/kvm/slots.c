@@ -71,30 +71,12 @@ struct pv_pmu_value pv_slot_value(const struct pv_pmu_cpu *cpuc, unsigned int sl
 		value.count = base->count + READ_ONCE(report->count);
 		value.enabled = base->enabled + READ_ONCE(report->time_enabled);
 		value.running = base->running + READ_ONCE(report->time_running);
+		value.overflows.period_sum = READ_ONCE(report->period_sum);
+		value.overflows.throttled = READ_ONCE(report->throttled);
 		virt_rmb();	/* as above */
 	} while (((seq & 1) || seq != READ_ONCE(report->seq)) && --tries);
 
 	return value;
-}
-
-/* Called by the NMI handler. */
-struct pv_pmu_overflows pv_slot_overflows(const struct pv_pmu_cpu *cpuc, unsigned int slot)
-{
-	const struct kvm_pv_pmu_report *report = &cpuc->area->slots[slot].report;
-	unsigned int tries = PV_SLOT_TRIES;
-	struct pv_pmu_overflows overflows;
-	u32 seq;
-
-	/* the barriers pair with the host's, around its writes */
-	do {
-		seq = READ_ONCE(report->seq);
-		virt_rmb();	/* as above */
-		overflows.period_sum = READ_ONCE(report->period_sum);
-		overflows.throttled = READ_ONCE(report->throttled);
-		virt_rmb();	/* as above */
-	} while (((seq & 1) || seq != READ_ONCE(report->seq)) && --tries);
-
-	return overflows;
 }
 
 static int pv_slot_status(const struct pv_pmu_cpu *cpuc, unsigned int slot)
@@ -123,10 +105,13 @@ static bool pv_slots_can_idle(const struct pv_pmu_cpu *cpuc, unsigned long idle)
 	return true;
 }
 
+/* Without a user, the slot leads the slots of a group whose first event is gone. */
 static bool pv_slot_is_started(const struct pv_pmu_slot *slot)
 {
 	const struct pv_pmu_event *user;
 
+	if (!slot->users)
+		return true;
 	for (user = slot->users; user; user = user->next) {
 		if (!(READ_ONCE(user->event->hw.state) & PERF_HES_STOPPED))
 			return true;
@@ -138,7 +123,7 @@ static bool pv_slot_is_started(const struct pv_pmu_slot *slot)
  * A sampling slot without a user must not run: it would overflow in the middle of what
  * nobody samples. Nor must it if the NMI handler has stopped its users.
  */
-static unsigned long pv_slots_to_run(const struct pv_pmu_cpu *cpuc)
+static unsigned long pv_slots_to_run(struct pv_pmu_cpu *cpuc)
 {
 	unsigned long idle = cpuc->running & cpuc->open & ~cpuc->used & ~cpuc->sampling;
 	unsigned long run = cpuc->used | (pv_slots_can_idle(cpuc, idle) ? idle : 0);
@@ -148,6 +133,8 @@ static unsigned long pv_slots_to_run(const struct pv_pmu_cpu *cpuc)
 	for_each_set_bit(slot, &sampling, KVM_PV_PMU_NR_SLOTS) {
 		if (!pv_slot_is_started(&cpuc->slots[slot]))
 			run &= ~BIT(slot);
+		else if (!cpuc->slots[slot].users)
+			pv_pmu_resched(cpuc);
 	}
 	return run;
 }
@@ -309,11 +296,12 @@ static int pv_slot_free(const struct pv_pmu_cpu *cpuc)
 	return __ffs(slots);
 }
 
-/* The period starts anew, maybe with another length. */
+/* The period starts anew, maybe with another length, and no event has the slot's past. */
 static void pv_slot_restart(struct pv_pmu_cpu *cpuc, unsigned int slot, u64 period)
 {
 	cpuc->slots[slot].wanted.sample_period = period;
 	cpuc->slots[slot].wanted.restart++;
+	cpuc->slots[slot].seen = pv_slot_value(cpuc, slot).overflows;
 	cpuc->changed |= BIT(slot);
 }
 
@@ -527,11 +515,11 @@ void pv_slot_change_period(struct pv_pmu_cpu *cpuc, struct perf_event *event)
 	struct pv_pmu_slot *slot = &cpuc->slots[event->hw.idx];
 	u64 period = pv_slot_request(event)->sample_period;
 
-	/* other events want the old period: find another slot */
-	if (slot->users->next && slot->wanted.sample_period != period)
-		pv_pmu_resched(cpuc);
-	else
+	if (!slot->users->next)
 		pv_slot_restart(cpuc, event->hw.idx, period);
+	else if (slot->wanted.sample_period != period)
+		/* other events want the old period: find another slot */
+		pv_pmu_resched(cpuc);
 }
 
 /* The host is about to forget all slots. Slots in use keep their counts. */

@@ -146,6 +146,11 @@ new_periods()
 	same period && same period 5003 0xd1
 }
 
+orphaned()
+{
+	same orphan
+}
+
 bpf()
 {
 	same bpf
@@ -280,6 +285,15 @@ throttled()
 	sed 's/^/# /' "$data/overflow"
 	set -- $(cat "$data/overflow")
 	within "per cent of the time" $4 1 99
+}
+
+# perf must not forget a throttled member of a group.
+throttled_member()
+{
+	record -a -e "'{instructions/period=10000019/u,cycles/period=20/u}'" loop 100000000 || return
+	throttle=$(throttle_events THROTTLE)
+	echo "# throttled $throttle times"
+	[ $throttle -gt 5 ]
 }
 
 # progress: the iterations of the loop in a second of each of the guest's CPUs
@@ -429,9 +443,9 @@ perf_test()
 	[ ! -s "$data/wrong" ] || fail "$(cat "$data/wrong")"
 }
 
-cases="start sampled frequency periods_add_up signals refreshed new_periods bpf modes chains
-all_cpus process children sessions groups switched top throttled accounted both storm after_storm
-perf_test stop watchdog two_cpus"
+cases="start sampled frequency periods_add_up signals refreshed new_periods orphaned bpf modes
+chains all_cpus process children sessions groups switched top throttled throttled_member accounted
+both storm after_storm perf_test stop watchdog two_cpus"
 
 [ $# -gt 0 ] || set -- $cases
 ktap_set_plan $#
