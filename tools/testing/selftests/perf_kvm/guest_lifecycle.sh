@@ -1,12 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Test "perf stat" in a guest with the paravirtual PMU through the life cycle of the
-# guest.
+# Test "perf stat" and "perf record" in a guest with the paravirtual PMU through the life
+# cycle of the guest.
 #
 #  - The count of a loop is exact if the task sleeps until the guest stops the
 #    event, if the guest is migrated, and after a reset or kexec.
 #  - The count of a CPU survives a suspend to memory.
+#  - The periods of all samples add up to the count if the guest is migrated or suspended
+#    to memory, but for the period that this cuts short.
+#  - A guest that samples is reset, or boots another kernel: sampling works afterwards. No
+#    NMI is for an unknown reason.
 #  - After an error of the host, the count is of a part of the time, and scaled.
 #  - No event is left in the host for a guest that sleeps, was reset, or has booted
 #    another kernel by kexec or after a crash.
@@ -49,6 +53,60 @@ stop_counting()
 	sed 's/^/# /' "$data/stat"
 }
 
+period=100003
+
+# start_recording ARG...: the same for "perf record". It has samples when this returns.
+start_recording()
+{
+	guest_run "n=\$(pidof loop sleep | wc -w); \
+		$perf record -q --sample-cpu -o perf.data -c $period $* > /dev/null 2> err.record & \
+		until [ \$(pidof loop sleep | wc -w) -gt \$n ]; do :; done; usleep 100000"
+}
+
+# stop_recording: wait until perf ends; $data/script gets a line for each sample
+stop_recording()
+{
+	guest_run "while pidof perf > /dev/null; do :; done; cat err.record" > "$data/record"
+	sed 's/^/# /' "$data/record"
+	[ ! -s "$data/record" ] &&
+	guest_run "$perf script -i perf.data -F comm,cpu,period" > "$data/script"
+}
+
+# Others take the CPU from the guest, maybe in the NMI handler. For perf in the guest the
+# NMI then took too long: do not let perf lower the rate of samples.
+keep_rate()
+{
+	guest_run "echo 0 > /proc/sys/kernel/perf_cpu_time_max_percent"
+}
+
+# sum: the sum of the periods of the loop's samples
+sum()
+{
+	awk '$1 == "loop" { sum += $3 } END { printf "%d\n", sum }' "$data/script"
+}
+
+# sampled_all LENGTH [CUT]: the samples are for all of a loop, but for the last period, and
+# for those that the life cycle has cut short
+sampled_all()
+{
+	within "the sum of the periods" "$(sum)" $(($1 - (${2:-0} + 1) * period)) \
+		$(($1 + 100000))
+}
+
+# Record after a boot, or whatever else there was.
+records_afresh()
+{
+	guest_run "$perf record -q --sample-cpu -o perf.data -c $period -e instructions:u \
+		${1:-} loop 50000000 > /dev/null 2> err.record"
+	stop_recording && sampled_all 50000000 && quiet
+}
+
+# No NMI came to the guest that was nobody's.
+quiet()
+{
+	equal "strange NMIs" "$(guest_run "dmesg | grep -c -e Uhhuh -e Dazed")" 0
+}
+
 # counted_all LENGTH: the count is LENGTH plus the program's start, all the time
 counted_all()
 {
@@ -86,7 +144,12 @@ idles()
 
 suspended()
 {
-	GUEST_APPEND=no_console_suspend booted sleeps
+	GUEST_APPEND=no_console_suspend booted sleeps_twice
+}
+
+sleeps_twice()
+{
+	sleeps && sleeps_recording
 }
 
 fall_asleep_and_wake()
@@ -107,9 +170,31 @@ sleeps()
 		400000000 1200000000 && counts_afresh
 }
 
+# The loop goes on when the CPU wakes.
+sleeps_recording()
+{
+	start_recording -e instructions:u loop 1000000000 && fall_asleep_and_wake &&
+	stop_recording && sampled_all 1000000000 1 && records_afresh
+}
+
 migrated()
 {
-	booted goes_elsewhere
+	booted goes_elsewhere_twice
+}
+
+goes_elsewhere_twice()
+{
+	goes_elsewhere && goes_elsewhere_recording
+}
+
+goes_elsewhere_recording()
+{
+	keep_rate &&
+	start_recording -e instructions:u loop 2000000000 || return
+	guest_migrate || fail "the migration failed" || return
+	equal "events on the new host" "$(events)" 1 || return
+	guest_run "pidof loop" > /dev/null || fail "the loop ended before the migration" || return
+	stop_recording && sampled_all 2000000000 1 && records_afresh
 }
 
 goes_elsewhere()
@@ -142,6 +227,12 @@ loses_the_area()
 	counts_afresh
 }
 
+start_counting_and_recording()
+{
+	start_counting -a -e instructions sleep 1000 &&
+	start_recording -a -e instructions sleep 1000
+}
+
 reset()
 {
 	booted starts_over
@@ -149,12 +240,11 @@ reset()
 
 starts_over()
 {
-	start_counting -a -e instructions sleep 1000 &&
-	equal "events before" "$(events)" 1 &&
+	start_counting_and_recording && equal "events before" "$(events)" 2 &&
 	guest_pause && guest_reset || return
 	left=$(events)
 	guest_continue && guest_expect ready &&
-	equal "events after" "$left" 0 && counts_afresh
+	equal "events after" "$left" 0 && counts_afresh && records_afresh
 }
 
 # pack: a command that packs the kernel, the initramfs, and the directory of both
@@ -180,19 +270,17 @@ load()
 
 boots()
 {
-	start_counting -a -e instructions sleep 1000 &&
-	equal "events before kexec" "$(events)" 1 &&
+	start_counting_and_recording && equal "events before kexec" "$(events)" 2 &&
 	guest_say "$(load '' kvm_pv_pmu=off)" && guest_expect ready &&
-	equal "events after kexec" "$(events)" 0 &&
+	equal "events after kexec" "$(events)" 0 && quiet &&
 
 	guest_say "$(load '' crashkernel=256M)" && guest_expect ready && counts_afresh &&
-	guest_run "usleep 300000" &&
+	records_afresh && guest_run "usleep 300000" &&
 
-	start_counting -a -e instructions sleep 1000 &&
-	equal "events before a crash" "$(events)" 1 &&
+	start_counting_and_recording && equal "events before a crash" "$(events)" 2 &&
 	guest_run "$(load -p kvm_pv_pmu=off)" &&
 	guest_say "echo c > /proc/sysrq-trigger" && guest_expect ready &&
-	equal "events after a crash" "$(events)" 0
+	equal "events after a crash" "$(events)" 0 && quiet
 }
 
 cases="idle_task suspended migrated recovered reset other_kernels"
