@@ -15,6 +15,7 @@
 #include <linux/sched/clock.h>
 
 #include <asm/hardirq.h>
+#include <asm/paravirt.h>
 
 #include "kvm.h"
 
@@ -118,16 +119,18 @@ static void pv_sample_slot(struct pv_pmu_cpu *cpuc, unsigned int nr, struct pt_r
 static int pv_sample_nmi(unsigned int cmd, struct pt_regs *regs)
 {
 	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
+	int cpu = smp_processor_id();
 	unsigned long slots = 0;
 	unsigned int slot;
-	u64 start;
+	u64 took, steal;
 
 	if (cpuc->area && READ_ONCE(cpuc->area->header.overflow))
 		slots = xchg(&cpuc->area->header.overflow, 0);
 	if (!slots)
 		return time_before(jiffies, READ_ONCE(cpuc->nmi_until)) ? NMI_HANDLED : NMI_DONE;
 
-	start = sched_clock();
+	took = sched_clock();
+	steal = paravirt_steal_clock(cpu);
 	pv_sample_expect_nmi(cpuc);
 	inc_irq_stat(apic_perf_irqs);
 	cpuc->in_overflow = true;
@@ -135,7 +138,10 @@ static int pv_sample_nmi(unsigned int cmd, struct pt_regs *regs)
 		pv_sample_slot(cpuc, slot, regs);
 	cpuc->in_overflow = false;
 
-	perf_sample_event_took(sched_clock() - start);
+	/* that the host runs something else in between is not the handler's fault */
+	steal = paravirt_steal_clock(cpu) - steal;
+	took = sched_clock() - took;
+	perf_sample_event_took(took - min(steal, took));
 	return NMI_HANDLED;
 }
 

@@ -30,8 +30,14 @@ addresses=/proc/sys/kernel/randomize_va_space
 random_addresses=$(cat $addresses)
 echo 0 > $addresses
 
+# perf would lower the rate of samples in a kernel whose NMIs take long.
+nmi_percent=/proc/sys/kernel/perf_cpu_time_max_percent
+host_nmi_percent=$(cat $nmi_percent)
+echo 0 > $nmi_percent
+
 data=$(mktemp -d)
-trap 'rm -r "$data"; echo "$random_addresses" > $addresses' EXIT
+trap 'rm -r "$data"; echo "$random_addresses" > $addresses
+	echo "$host_nmi_percent" > $nmi_percent' EXIT
 trap 'exit 1' INT TERM HUP
 
 fail()
@@ -96,7 +102,7 @@ start()
 {
 	GUEST_CPU=${GUEST_CPU:-host,migratable=off,pmu=off} guest_start remote &&
 	guest_expect ready &&
-	guest_run "echo 0 > $addresses"
+	guest_run "echo 0 > $addresses; echo 0 > $nmi_percent"
 }
 
 stop()
