@@ -176,7 +176,9 @@ bool pv_pmu_host_has_pmu(void)
  */
 static void pv_pmu_limit_overflows(struct kvm_vcpu_pv_pmu *pv, struct perf_event *event)
 {
-	if (pv->burst_at == jiffies &&
+	unsigned long tick = jiffies;
+
+	if (pv->burst_at == tick &&
 	    pv->burst >= max(READ_ONCE(pv_pmu_max_sample_rate) / HZ, 1U) &&
 	    event->hw.interrupts != PV_PMU_THROTTLED)
 		event->hw.interrupts = PV_PMU_THROTTLED - 1;

@@ -304,11 +304,18 @@ progress()
 	awk '{ print $6 }' "$data/storm"
 }
 
+# set_rate RATE: which can be set only while there is a limit to the time of NMIs
+set_rate()
+{
+	guest_run "echo 25 > $nmi_percent; \
+		echo $1 > /proc/sys/kernel/perf_event_max_sample_rate; echo 0 > $nmi_percent"
+}
+
 # Each instruction overflows, of each event, and the guest's own perf is no help: its limit
 # is higher than the host's.
 storm()
 {
-	guest_run "echo 1000000 > /proc/sys/kernel/perf_event_max_sample_rate" || return
+	set_rate 1000000 || return
 	rate=$(cat /proc/sys/kernel/perf_event_max_sample_rate)
 	calm=$(progress 1000000000 | tail -n 1)
 	overflows=$(cat $debugfs/pv_pmu_overflows)
@@ -321,7 +328,7 @@ storm()
 
 after_storm()
 {
-	guest_run "echo 100000 > /proc/sys/kernel/perf_event_max_sample_rate" && sampled
+	set_rate 100000 && sampled
 }
 
 # NMIs are what the host injected, and what it injected is what overflowed.
