@@ -59,7 +59,8 @@ period=100003
 start_recording()
 {
 	guest_run "n=\$(pidof loop sleep | wc -w); \
-		$perf record -q --sample-cpu -o perf.data -c $period $* > /dev/null 2> err.record & \
+		$perf record -q --sample-cpu -o perf.data -c $period $* \
+			> /dev/null 2> err.record & \
 		until [ \$(pidof loop sleep | wc -w) -gt \$n ]; do :; done; usleep 100000"
 }
 

@@ -48,7 +48,8 @@ load()
 # Move the guest's CPUs, until the overflows are there.
 move_cpus()
 {
-	threads=$(guest_qmp query-cpus-fast | tr , '\n' | sed -n 's/.*"thread-id": \([1-9][0-9]*\).*/\1/p')
+	threads=$(guest_qmp query-cpus-fast | tr , '\n' |
+		sed -n 's/.*"thread-id": \([1-9][0-9]*\).*/\1/p')
 	[ $(echo $threads | wc -w) = 2 ] || fail "threads of the guest's CPUs: $threads" || return
 	echo 0 > "$data/moves"
 	while [ "$(overflows)" -lt $end ]; do
@@ -83,7 +84,8 @@ accounted()
 	[ "$(cat "$data/moves")" -gt 100 ] || fail "the CPUs have not moved" || return
 	# each slot of each CPU may have overflowed when perf had stopped
 	within "overflows in samples" $7 $(($4 - $1 - 4)) $(($4 - $1)) &&
-	within "NMIs" $(($5 - $2)) 1 $(($4 - $1)) && equal "NMIs handled" $(($6 - $3)) $(($5 - $2)) &&
+	within "NMIs" $(($5 - $2)) 1 $(($4 - $1)) &&
+	equal "NMIs handled" $(($6 - $3)) $(($5 - $2)) &&
 	equal "strange NMIs" "$(guest_run "dmesg | grep -c -e Uhhuh -e Dazed")" 0 &&
 	until_the_end
 }

@@ -290,7 +290,8 @@ throttled()
 # perf must not forget a throttled member of a group.
 throttled_member()
 {
-	record -a -e "'{instructions/period=10000019/u,cycles/period=20/u}'" loop 100000000 || return
+	record -a -e "'{instructions/period=10000019/u,cycles/period=20/u}'" loop 100000000 ||
+		return
 	throttle=$(throttle_events THROTTLE)
 	echo "# throttled $throttle times"
 	[ $throttle -gt 5 ]
