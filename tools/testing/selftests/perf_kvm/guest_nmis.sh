@@ -70,13 +70,15 @@ accounted()
 	end=$(($(overflows) + wanted))
 	before="$(overflows) $(cat $debugfs/pv_pmu_nmis) $(handled)"
 	guest_run "touch busy; { $(load); } & { $(load); } & \
-		$perf record -q -a -m 512 -o perf.data -e instructions/period=$period/ \
+		$perf record -q -a --period -m 512 -o perf.data -e instructions/period=$period/ \
 		-e branches/period=$period/ > /dev/null 2> err & :" &&
 	move_cpus || return
 	guest_run "rm busy; kill -INT \$(pidof perf); while pidof perf; do :; done > /dev/null; \
 		cat err" > "$data/err"
 	[ ! -s "$data/err" ] || fail "$(head -n 1 "$data/err")" || return
-	guest_run "$perf script -i perf.data -F cpu,time,period | tr -d '[]:'" > "$data/script"
+	guest_run "$perf script -i perf.data -F cpu,time,period | tr -d '[]:'" > "$data/output"
+	awk 'NF == 3' "$data/output" > "$data/script"
+	awk 'NF && NF != 3 { print "#", $0 }' "$data/output"
 	set -- $before $(overflows) $(cat $debugfs/pv_pmu_nmis) $(handled) \
 		$(awk '{ sum += $3 } END { printf "%d\n", sum / '$period' }' "$data/script")
 	echo "# $(($4 - $1)) overflows, in samples $7, $(($5 - $2)) NMIs, $(($6 - $3)) handled," \
@@ -93,7 +95,7 @@ accounted()
 # Each CPU has a third of the samples or more, and has some in the last 100 ms.
 until_the_end()
 {
-	awk '{ n[$1 + 0]++; last[$1 + 0] = $2; if ($2 > end) end = $2 }
+	awk '{ n[$1 + 0]++; t = $2 + 0; last[$1 + 0] = t; if (t > end) end = t }
 	     END {
 		for (cpu = 0; cpu < 2; cpu++) {
 			printf "# CPU %d: %d samples, the last %.3f s before the end\n", cpu,
