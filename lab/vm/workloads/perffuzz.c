@@ -122,6 +122,12 @@ static void op_open(void)
 		if (!one_in(8))
 			attr.pinned = attr.exclusive = 0;
 	}
+	/*
+	 * Linux 6.12 crashes in perf_remove_from_owner() if the other task calls exec while
+	 * the event is on its context, but not yet on its owner's list.
+	 */
+	if (event->pid > 0)
+		attr.remove_on_exec = 0;
 	in_cgroup &= event->cpu >= 0;
 	if (in_cgroup)
 		flags |= PERF_FLAG_PID_CGROUP;
