@@ -8,7 +8,7 @@
 #    event, if the guest is migrated, and after a reset or kexec.
 #  - The count of a CPU survives a suspend to memory.
 #  - The periods of all samples add up to the count if the guest is migrated or suspended
-#    to memory, but for the period that this cuts short.
+#    to memory, but for the period that this cuts short. They do if a CPU goes offline.
 #  - A guest that samples is reset, or boots another kernel: sampling works afterwards. No
 #    NMI is for an unknown reason.
 #  - After an error of the host, the count is of a part of the time, and scaled.
@@ -18,7 +18,8 @@
 # Needs CONFIG_KVM_PV_PMU in the host; and in the guest CONFIG_KVM_GUEST_PV_PMU,
 # CONFIG_SUSPEND, CONFIG_X86_MSR, CONFIG_KEXEC_FILE and CONFIG_CRASH_DUMP.
 #
-# Arguments: the cases to run; default: all
+# Arguments: the cases to run; default: all but cpus_come_and_go, which takes minutes under
+# emulation
 #
 # Environment, in addition to counting.sh:
 #  GUEST_LIB		also has guest_pause, guest_continue, guest_reset, guest_asleep,
@@ -59,7 +60,7 @@ period=100003
 start_recording()
 {
 	guest_run "n=\$(pidof loop sleep | wc -w); \
-		$perf record -q --sample-cpu -o perf.data -c $period $* \
+		$perf record -q --sample-cpu --period -o perf.data -c $period $* \
 			> /dev/null 2> err.record & \
 		until [ \$(pidof loop sleep | wc -w) -gt \$n ]; do :; done; usleep 100000"
 }
@@ -97,7 +98,7 @@ sampled_all()
 # Record after a boot, or whatever else there was.
 records_afresh()
 {
-	guest_run "$perf record -q --sample-cpu -o perf.data -c $period -e instructions:u \
+	guest_run "$perf record -q --sample-cpu --period -o perf.data -c $period -e instructions:u \
 		${1:-} loop 50000000 > /dev/null 2> err.record"
 	stop_recording && sampled_all 50000000 && quiet
 }
@@ -282,6 +283,34 @@ boots()
 	guest_run "$(load -p kvm_pv_pmu=off)" &&
 	guest_say "echo c > /proc/sysrq-trigger" && guest_expect ready &&
 	equal "events after a crash" "$(events)" 0 && quiet
+}
+
+# Two loops, one on each CPU. The one whose CPU goes offline goes on on the other.
+cpus_come_and_go()
+{
+	GUEST_CPUS=2 booted goes_offline
+}
+
+# samples_on CPU: the number of the loops' samples on a CPU
+samples_on()
+{
+	awk -v cpu="[00$1]" '$1 == "loop" && $2 == cpu { n++ } END { print n + 0 }' "$data/script"
+}
+
+goes_offline()
+{
+	online=/sys/devices/system/cpu/cpu1/online
+	keep_rate &&
+	start_recording -a -e instructions:u \
+		sh -c "'taskset 2 loop 1000000000 & taskset 1 loop 1000000000; wait'" &&
+	equal "events of two CPUs" "$(events)" 2 &&
+	guest_run "echo 0 > $online" && equal "events of one CPU" "$(events)" 1 &&
+	guest_run "pidof loop" > /dev/null || fail "the loops ended too early" || return
+	stop_recording && near "the sum of the periods" "$(sum)" 2000000000 1 &&
+	within "samples on CPU 0" "$(samples_on 0)" 11000 19000 &&
+	within "samples on CPU 1" "$(samples_on 1)" 1000 9000 &&
+	guest_run "echo 1 > $online" && records_afresh "taskset 2" &&
+	within "samples on CPU 1" "$(samples_on 1)" 498 500
 }
 
 cases="idle_task suspended migrated recovered reset other_kernels"
