@@ -114,7 +114,7 @@ periods_add_up()
 	last=$(sort -n "$data/script" | tail -n 1)
 	within "the sum of the periods" "$(sum)" $(($1 - last - start_differs)) \
 		$(($1 + start_differs)) &&
-	record -e instructions:u -c $period loop 300000000 && script period || return
+	record --period -e instructions:u -c $period loop 300000000 && script period || return
 	within "the sum of fixed periods" "$(sum)" $(($1 - period - start_differs)) \
 		$(($1 + start_differs))
 }
