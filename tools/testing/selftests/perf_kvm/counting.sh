@@ -30,14 +30,24 @@ addresses=/proc/sys/kernel/randomize_va_space
 random_addresses=$(cat $addresses)
 echo 0 > $addresses
 
-# perf would lower the rate of samples in a kernel whose NMIs take long.
+# perf would lower the rate of samples in a kernel whose NMIs take long, and may have done
+# so already.
 nmi_percent=/proc/sys/kernel/perf_cpu_time_max_percent
+max_rate=/proc/sys/kernel/perf_event_max_sample_rate
 host_nmi_percent=$(cat $nmi_percent)
-echo 0 > $nmi_percent
+host_rate=$(cat $max_rate)
+
+# fix_rate RATE: a command. The rate can be set only while the time of NMIs has a limit.
+fix_rate()
+{
+	echo "echo 25 > $nmi_percent; echo $1 > $max_rate; echo 0 > $nmi_percent"
+}
+
+eval "$(fix_rate 100000)"
 
 data=$(mktemp -d)
 trap 'rm -r "$data"; echo "$random_addresses" > $addresses
-	echo "$host_nmi_percent" > $nmi_percent' EXIT
+	eval "$(fix_rate "$host_rate")"; echo "$host_nmi_percent" > $nmi_percent' EXIT
 trap 'exit 1' INT TERM HUP
 
 fail()
@@ -97,12 +107,17 @@ counts()
 	cut -d, -f1 "$data/stat" | tr '\n' ' '
 }
 
+# make_repeatable: as above, for a kernel of the guest that has just booted
+make_repeatable()
+{
+	guest_run "echo 0 > $addresses; $(fix_rate 100000)"
+}
+
 # start: boot the guest. The default of GUEST_CPU has no PMU.
 start()
 {
 	GUEST_CPU=${GUEST_CPU:-host,migratable=off,pmu=off} guest_start remote &&
-	guest_expect ready &&
-	guest_run "echo 0 > $addresses; echo 0 > $nmi_percent"
+	guest_expect ready && make_repeatable
 }
 
 stop()
@@ -117,4 +132,14 @@ booted()
 	"$@"
 	result=$?
 	stop && return $result
+}
+
+# run_cases CASE...: a case is a function
+run_cases()
+{
+	ktap_set_plan $#
+	for case; do
+		ktap_test_result "$case" $case
+	done
+	ktap_finished
 }

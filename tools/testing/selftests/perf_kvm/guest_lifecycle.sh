@@ -74,13 +74,6 @@ stop_recording()
 	guest_run "$perf script -i perf.data -F comm,cpu,period" > "$data/script"
 }
 
-# Others take the CPU from the guest, maybe in the NMI handler. For perf in the guest the
-# NMI then took too long: do not let perf lower the rate of samples.
-keep_rate()
-{
-	guest_run "echo 0 > /proc/sys/kernel/perf_cpu_time_max_percent"
-}
-
 # sum: the sum of the periods of the loop's samples
 sum()
 {
@@ -117,10 +110,10 @@ counted_all()
 	equal "per cent of the time" "$4" 100.00
 }
 
-# Count after a boot. The kernel may have random addresses again.
+# Count, maybe after a boot.
 counts_afresh()
 {
-	guest_run "echo 0 > $addresses" &&
+	make_repeatable &&
 	set -- $(counts -e instructions:u loop 10000000) \
 		$(counts -e instructions:u loop 20000000)
 	equal "the difference of two loops" $(($2 - $1)) 10000000
@@ -191,7 +184,6 @@ goes_elsewhere_twice()
 
 goes_elsewhere_recording()
 {
-	keep_rate &&
 	start_recording -e instructions:u loop 2000000000 || return
 	guest_migrate || fail "the migration failed" || return
 	equal "events on the new host" "$(events)" 1 || return
@@ -300,7 +292,6 @@ samples_on()
 goes_offline()
 {
 	online=/sys/devices/system/cpu/cpu1/online
-	keep_rate &&
 	start_recording -a -e instructions:u \
 		sh -c "'taskset 2 loop 1000000000 & taskset 1 loop 1000000000; wait'" &&
 	equal "events of two CPUs" "$(events)" 2 &&
@@ -316,8 +307,4 @@ goes_offline()
 cases="idle_task suspended migrated recovered reset other_kernels"
 
 [ $# -gt 0 ] || set -- $cases
-ktap_set_plan $#
-for case; do
-	ktap_test_result "$case" $case
-done
-ktap_finished
+run_cases "$@"

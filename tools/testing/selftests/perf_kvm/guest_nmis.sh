@@ -66,7 +66,6 @@ move_cpus()
 
 accounted()
 {
-	guest_run "echo 0 > /proc/sys/kernel/perf_cpu_time_max_percent" || return
 	end=$(($(overflows) + wanted))
 	before="$(overflows) $(cat $debugfs/pv_pmu_nmis) $(handled)"
 	guest_run "touch busy; { $(load); } & { $(load); } & \

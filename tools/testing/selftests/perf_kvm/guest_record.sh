@@ -305,31 +305,24 @@ progress()
 	awk '{ print $6 }' "$data/storm"
 }
 
-# set_rate RATE: which can be set only while there is a limit to the time of NMIs
-set_rate()
-{
-	guest_run "echo 25 > $nmi_percent; \
-		echo $1 > /proc/sys/kernel/perf_event_max_sample_rate; echo 0 > $nmi_percent"
-}
-
 # Each instruction overflows, of each event, and the guest's own perf is no help: its limit
 # is higher than the host's.
 storm()
 {
-	set_rate 1000000 || return
-	rate=$(cat /proc/sys/kernel/perf_event_max_sample_rate)
+	guest_run "$(fix_rate 1000000)" || return
+	rate=$(cat $max_rate)
 	calm=$(progress 1000000000 | tail -n 1)
 	overflows=$(cat $debugfs/pv_pmu_overflows)
 	stormy=$(progress 1 | tail -n 1)
 	overflows=$(($(cat $debugfs/pv_pmu_overflows) - overflows))
 	echo "# $stormy iterations of $calm, $overflows overflows"
 	[ "$stormy" -gt $((calm / 4)) ] && within "overflows" $overflows 10000 100000 &&
-	equal "the rate of the host" "$(cat /proc/sys/kernel/perf_event_max_sample_rate)" $rate
+	equal "the rate of the host" "$(cat $max_rate)" $rate
 }
 
 after_storm()
 {
-	set_rate 100000 && sampled
+	guest_run "$(fix_rate 100000)" && sampled
 }
 
 # NMIs are what the host injected, and what it injected is what overflowed.
@@ -456,8 +449,4 @@ chains all_cpus process children sessions groups switched top throttled throttle
 both storm after_storm perf_test stop watchdog two_cpus"
 
 [ $# -gt 0 ] || set -- $cases
-ktap_set_plan $#
-for case; do
-	ktap_test_result "$case" $case
-done
-ktap_finished
+run_cases "$@"
