@@ -34,6 +34,7 @@ machine_options()
 	icount | migrate)	echo "$icount $cpu" ;;
 	smp2)	echo "$icount $cpu -smp 2" ;;
 	free)	echo "$cpu" ;;			# without icount
+	free2)	echo "$cpu -smp 2" ;;		# CPUs that run at the same time
 	off)	echo "$icount -cpu EPYC-Rome,pmu=off" ;;
 	stock)	echo "$icount -cpu EPYC-Rome" ;;
 	*)	die "unknown kind of machine: $1" ;;

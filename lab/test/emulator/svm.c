@@ -6,6 +6,7 @@
  *   execution loop ends at the same moment
  * - XSETBV is intercepted when the VMCB asks for it, and only then; #UD and
  *   #GP keep their places around the intercept
+ * - a CPU keeps its global interrupt flag while another CPU loads its FPU
  */
 #include "test.h"
 
@@ -149,10 +150,48 @@ static void xsetbv_order(void)
 	CHECK_EQ(vmcb.exit_code, EXIT_EXCP(13));
 }
 
+/* --- two CPUs --------------------------------------------------------------------- */
+
+static volatile int cpu1_runs;
+
+static void cpu1_loads_fpu(void)
+{
+	u8 env[28];
+
+	asm volatile("fninit\n\tfnstenv %0" : "=m"(env));
+	cpu1_runs = 1;
+	for (;;)
+		asm volatile("fldenv %0" : : "m"(env));
+}
+
+/* An interrupt waits for STGI, and comes then. */
+static void gif_beside_fpu(void)
+{
+	int i, tries;
+
+	trap_fns[TIMER] = timer_tick;
+	start_cpu1(cpu1_loads_fpu);
+	while (!cpu1_runs)
+		asm volatile("pause");
+	svm_setup(guest_never_starts);		/* enables SVM */
+	outb(0x21, 0xff);			/* no timer of the PC's */
+	sti();
+	for (i = 0; i < 200000; i++) {
+		clgi();
+		APIC(APIC_ICR) = 0x40000 | TIMER;	/* to itself */
+		CHECK_EQ(timer_ticks, i);
+		stgi();
+		for (tries = 0; timer_ticks == i && tries < 1000000; tries++)
+			asm volatile("pause");
+		CHECK_EQ(timer_ticks, i + 1);
+	}
+}
+
 const struct test svm_tests[] = {
 	{ "svm_inject_once", inject_once, "stock" },
 	{ "svm_xsetbv_intercepted", xsetbv_intercepted, "stock" },
 	{ "svm_xsetbv_not_intercepted", xsetbv_not_intercepted, "stock" },
 	{ "svm_xsetbv_order", xsetbv_order, "stock" },
+	{ "svm_gif_beside_fpu", gif_beside_fpu, "free2" },
 	{ },
 };
