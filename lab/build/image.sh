@@ -101,7 +101,9 @@ build_selftests()
 
 	kernel=$(realpath "$(kernel_dir lab)")
 	submake -C "$BUILD/linux" O="$kernel" headers_install
-	submake -C "$BUILD/linux/tools/testing/selftests" O="$kernel" \
+	# make knows the objects by absolute names: ccache would give their dependencies
+	# relative ones, and what includes a changed header would not be built again
+	CCACHE_BASEDIR='' submake -C "$BUILD/linux/tools/testing/selftests" O="$kernel" \
 		TARGETS="$collections" INSTALL_PATH="$(realpath -m "$kselftest")" \
 		FORCE_TARGETS=1 install
 }

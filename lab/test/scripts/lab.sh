@@ -205,6 +205,15 @@ dry_run()
 		[ ! -e "$OUT/$name/console.log" ]
 }
 
+# The dependencies of an object are under the name by which make knows the object.
+headers()
+{
+	local object
+
+	object=$(realpath "$(kernel_dir lab)")/kselftest/kvm/x86_64/pv_pmu_abi_test.o
+	grep -q "^$object: " "${object%.o}.d"
+}
+
 # checks TITLE FUNCTION [ARG...]
 checks()
 {
@@ -215,7 +224,7 @@ checks()
 }
 
 echo "TAP version 13"
-echo "1..25"
+echo "1..26"
 
 boots "a guest that says hello passes" 0 'the guest said hello' hello
 boots "a job that fails fails" 1 'fail: the job plant ended with status 1' plant fail
@@ -240,6 +249,7 @@ checks "a crash of the emulator is the lab's error" crash
 checks "Ctrl-C leaves no emulator behind" dies_with_boot INT -
 checks "nor does a kill of the script that started it" dies_with_boot KILL ''
 checks "a dry run prints the command and boots nothing" dry_run
+checks "a changed header has the self-tests built again" headers
 checks "a guest counts in the interactive shell" shell
 checks "make run refuses what it cannot do" run_refuses
 checks "make run: a command of the host's runs one of the guest's" run_both
