@@ -8,8 +8,8 @@
 #
 # A suite is a script, or else a boot of the host VM, which runs the self-tests of
 # lab/test/suites/SUITE with the kernel's own runner; those named debug... boot the
-# kernel that checks itself, no_vpmu boots a host whose KVM has no virtual PMU, and nmis...
-# boot a host with two CPUs that run at the same time.
+# kernel that checks itself, no_vpmu boots a host whose KVM has no virtual PMU, and nmis boots
+# a host with two CPUs that run at the same time.
 # Consoles and logs are in out/test-SUITE.
 
 . "$(dirname "$0")/../lib.sh"
@@ -45,7 +45,7 @@ run()
 	*)
 		case $suite in
 		debug*)		kernel=debug; debug_image || return ;;
-		nmis*)		export CPUS=2 ICOUNT=off ;;
+		nmis)		export CPUS=2 ICOUNT=off ;;
 		# Linux hands GUEST_CPU on to the environment of init
 		no_vpmu)	append="kvm.enable_pmu=0 GUEST_CPU=host,migratable=off $append" ;;
 		esac
