@@ -13,6 +13,8 @@
 #  - A pinned event without a counter is not counted.
 #  - The host's count of the guest agrees.
 #  - The guest supports no event that the host does not support.
+#  - A perf of another version counts the same, and passes the tests that it passes on the
+#    host.
 #  - A guest that counts nothing costs the host nothing.
 #  - kvm_pv_pmu=off disables the paravirtual PMU. With a virtual PMU, the paravirtual
 #    PMU is not used.
@@ -25,6 +27,7 @@
 # Environment, in addition to counting.sh:
 #  GUEST_OTHER_PERF	a perf of another version, in guests with
 #			GUEST_ADD=$GUEST_OTHER_PERF_IMAGE
+#  GUEST_PERF_TESTS_NOT	the cases of "perf test" that pass on the host, but not in the guest
 #
 # shellcheck disable=SC2086,SC2046,SC2016,SC2015
 
@@ -581,8 +584,39 @@ counts_the_same()
 	long=$(counts -e instructions:u loop 20000000)
 	equal "the difference of two loops" $((long - short)) 10000000 &&
 	user_and_kernel && repeated && on_all_cpus && of_a_process && by_intervals &&
-	per_thread && same_event_twice && raw && multiplexed && samples &&
+	per_thread && same_event_twice && raw && multiplexed && samples && passes_its_tests &&
 	equal "bus-cycles" "$(counts -e bus-cycles loop)" "<not supported> "
+}
+
+# on_host ARG...: the same perf on the host, with its own libraries
+on_host()
+{
+	[ -d "$data/other" ] || mkdir "$data/other" &&
+		(cd "$data/other" && cpio -idm < "$GUEST_OTHER_PERF_IMAGE" 2> /dev/null)
+	"$data"/other/lib64/ld-linux-x86-64.so.2 \
+		--library-path "$data/other/lib/x86_64-linux-gnu" "$data/other$GUEST_OTHER_PERF" "$@"
+}
+
+# passed: the names of the cases of "perf test" that have passed
+passed()
+{
+	sed -n 's/^ *[0-9.]*: \(.*[^ ]\) *: Ok$/\1/p' | sort
+}
+
+# What passes on the host passes in the guest, but for what is said to fail. The cases that
+# are skipped read tables and symbols for minutes.
+passes_its_tests()
+{
+	skip=$(on_host test list 2>&1 | sed -n -e 's/^ *\([0-9]*\): PMU events$/\1/p' \
+		-e 's/^ *\([0-9]*\): vmlinux symtab.*/\1/p' | tr '\n' ,)
+	on_host test -s "${skip%,}" 2>&1 | passed > "$data/host-passed"
+	guest_run "$perf test -s ${skip%,} 2>&1" > "$data/guest-tests"
+	passed < "$data/guest-tests" > "$data/guest-passed"
+	sed -e 's/#.*//' -e '/^$/d' "$GUEST_PERF_TESTS_NOT" | sort > "$data/not"
+	echo "# $(wc -l < "$data/host-passed") cases pass on the host"
+	grep -vxF -f "$data/guest-passed" "$data/host-passed" > "$data/not-passed"
+	[ -s "$data/host-passed" ] && cmp -s "$data/not-passed" "$data/not" ||
+		fail "$(diff "$data/not" "$data/not-passed" | tr '\n' ';')"
 }
 
 samples()
