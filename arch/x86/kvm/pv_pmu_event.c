@@ -47,9 +47,6 @@ MODULE_PARM_DESC(pv_pmu_max_sample_rate, "Overflows a second that a vCPU may hav
 	 KVM_PV_PMU_FREQ | KVM_PV_PMU_EXCLUDE_USER |			\
 	 KVM_PV_PMU_EXCLUDE_KERNEL | KVM_PV_PMU_PINNED)
 
-/* perf_event.hw.interrupts of an event that perf has stopped until the next tick */
-#define PV_PMU_THROTTLED	(~0ULL)
-
 static bool pv_pmu_has_amd_events(void)
 {
 	return boot_cpu_data.x86_vendor == X86_VENDOR_AMD ||
@@ -179,9 +176,8 @@ static void pv_pmu_limit_overflows(struct kvm_vcpu_pv_pmu *pv, struct perf_event
 	unsigned long tick = jiffies;
 
 	if (pv->burst_at == tick &&
-	    pv->burst >= max(READ_ONCE(pv_pmu_max_sample_rate) / HZ, 1U) &&
-	    event->hw.interrupts != PV_PMU_THROTTLED)
-		event->hw.interrupts = PV_PMU_THROTTLED - 1;
+	    pv->burst >= max(READ_ONCE(pv_pmu_max_sample_rate) / HZ, 1U))
+		perf_event_throttle(event);
 }
 
 static void pv_pmu_count_overflow(struct kvm_vcpu_pv_pmu *pv, struct perf_event *event)
@@ -236,7 +232,7 @@ static void pv_pmu_overflow(struct perf_event *event,
 	slot->period_sum += data->period;
 	pv_pmu_unthrottle(slot, event);
 	/* perf has decided to stop the event until the next tick. */
-	if (event->hw.interrupts == PV_PMU_THROTTLED) {
+	if (perf_event_is_throttled(event)) {
 		slot->throttled++;
 		slot->throttled_at = pv_pmu_time_running(event);
 	}

@@ -25,16 +25,13 @@ void pv_sample_expect_nmi(struct pv_pmu_cpu *cpuc)
 	WRITE_ONCE(cpuc->nmi_until, jiffies + PV_PMU_KEEP);
 }
 
-/* perf_event.hw.interrupts of an event that perf has stopped until the next tick */
-#define PV_SAMPLE_THROTTLED	(~0ULL)
-
 /*
  * perf wants no more samples for now: after too many in a tick, until the next tick; or
  * after PERF_EVENT_IOC_REFRESH, until perf disables the event, which is about to happen.
  */
 static void pv_sample_hold(struct pv_pmu_cpu *cpuc, struct pv_pmu_event *pv)
 {
-	if (pv->event->hw.interrupts == PV_SAMPLE_THROTTLED)
+	if (perf_event_is_throttled(pv->event))
 		pv->held_at = local_clock();
 	WRITE_ONCE(pv->event->hw.state, PERF_HES_STOPPED);
 	WRITE_ONCE(cpuc->touched, true);
@@ -72,7 +69,7 @@ static void pv_sample_recommit(struct irq_work *work)
 /* The host holds back the overflows until its next tick: let perf tell its user. */
 static int pv_sample_throttle(struct perf_event *event)
 {
-	event->hw.interrupts = PV_SAMPLE_THROTTLED - 1;
+	perf_event_throttle(event);
 	return perf_event_account_interrupt(event);
 }
 
