@@ -593,8 +593,8 @@ on_host()
 {
 	[ -d "$data/other" ] || mkdir "$data/other" &&
 		(cd "$data/other" && cpio -idm < "$GUEST_OTHER_PERF_IMAGE" 2> /dev/null)
-	"$data"/other/lib64/ld-linux-x86-64.so.2 \
-		--library-path "$data/other/lib/x86_64-linux-gnu" "$data/other$GUEST_OTHER_PERF" "$@"
+	"$data"/other/lib64/ld-linux-x86-64.so.2 --library-path \
+		"$data/other/lib/x86_64-linux-gnu" "$data/other$GUEST_OTHER_PERF" "$@"
 }
 
 # passed: the names of the cases of "perf test" that have passed
