@@ -588,8 +588,8 @@ counts_the_same()
 	equal "bus-cycles" "$(counts -e bus-cycles loop)" "<not supported> "
 }
 
-# on_host ARG...: the same perf on the host, with its own libraries
-on_host()
+# on_the_host ARG...: the same perf on the host, with its own libraries
+on_the_host()
 {
 	[ -d "$data/other" ] || mkdir "$data/other" &&
 		(cd "$data/other" && cpio -idm < "$GUEST_OTHER_PERF_IMAGE" 2> /dev/null)
@@ -607,9 +607,9 @@ passed()
 # are skipped read tables and symbols for minutes.
 passes_its_tests()
 {
-	skip=$(on_host test list 2>&1 | sed -n -e 's/^ *\([0-9]*\): PMU events$/\1/p' \
+	skip=$(on_the_host test list 2>&1 | sed -n -e 's/^ *\([0-9]*\): PMU events$/\1/p' \
 		-e 's/^ *\([0-9]*\): vmlinux symtab.*/\1/p' | tr '\n' ,)
-	on_host test -s "${skip%,}" 2>&1 | passed > "$data/host-passed"
+	on_the_host test -s "${skip%,}" 2>&1 | passed > "$data/host-passed"
 	guest_run "$perf test -s ${skip%,} 2>&1" > "$data/guest-tests"
 	passed < "$data/guest-tests" > "$data/guest-passed"
 	sed -e 's/#.*//' -e '/^$/d' "$GUEST_PERF_TESTS_NOT" | sort > "$data/not"
