@@ -101,8 +101,8 @@ build_selftests()
 
 	kernel=$(realpath "$(kernel_dir lab)")
 	submake -C "$BUILD/linux" O="$kernel" headers_install
-	# make knows the objects by absolute names: ccache would give their dependencies
-	# relative ones, and what includes a changed header would not be built again
+	# make knows objects by absolute names. With a base directory, ccache writes relative
+	# names into the dependencies, and a changed header would rebuild nothing.
 	CCACHE_BASEDIR='' submake -C "$BUILD/linux/tools/testing/selftests" O="$kernel" \
 		TARGETS="$collections" INSTALL_PATH="$(realpath -m "$kselftest")" \
 		FORCE_TARGETS=1 install

@@ -205,7 +205,7 @@ dry_run()
 		[ ! -e "$OUT/$name/console.log" ]
 }
 
-# The dependencies of an object are under the name by which make knows the object.
+# make finds the dependencies of an object under the object's absolute name only.
 headers()
 {
 	local object

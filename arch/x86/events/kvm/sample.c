@@ -135,7 +135,7 @@ static int pv_sample_nmi(unsigned int cmd, struct pt_regs *regs)
 		pv_sample_slot(cpuc, slot, regs);
 	cpuc->in_overflow = false;
 
-	/* that the host runs something else in between is not the handler's fault */
+	/* time the host took for something else is not the handler's */
 	steal = paravirt_steal_clock(cpu) - steal;
 	took = sched_clock() - took;
 	perf_sample_event_took(took - min(steal, took));

@@ -107,7 +107,7 @@ counts()
 	cut -d, -f1 "$data/stat" | tr '\n' ' '
 }
 
-# make_repeatable: as above, for a kernel of the guest that has just booted
+# make_repeatable: fixed addresses and a fixed rate in the guest, after each boot
 make_repeatable()
 {
 	guest_run "echo 0 > $addresses; $(fix_rate 100000)"

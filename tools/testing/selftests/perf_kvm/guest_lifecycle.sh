@@ -8,7 +8,7 @@
 #    event, if the guest is migrated, and after a reset or kexec.
 #  - The count of a CPU survives a suspend to memory.
 #  - The periods of all samples add up to the count if the guest is migrated or suspended
-#    to memory, but for the period that this cuts short. They do if a CPU goes offline.
+#    to memory, but for the period cut short. So do they if a CPU goes offline.
 #  - A guest that samples is reset, or boots another kernel: sampling works afterwards. No
 #    NMI is for an unknown reason.
 #  - After an error of the host, the count is of a part of the time, and scaled.
@@ -18,8 +18,8 @@
 # Needs CONFIG_KVM_PV_PMU in the host; and in the guest CONFIG_KVM_GUEST_PV_PMU,
 # CONFIG_SUSPEND, CONFIG_X86_MSR, CONFIG_KEXEC_FILE and CONFIG_CRASH_DUMP.
 #
-# Arguments: the cases to run; default: all but cpus_come_and_go, which takes minutes under
-# emulation
+# Arguments: the cases to run; default: all but cpus_come_and_go (minutes under
+# emulation)
 #
 # Environment, in addition to counting.sh:
 #  GUEST_LIB		also has guest_pause, guest_continue, guest_reset, guest_asleep,
@@ -277,7 +277,7 @@ boots()
 	equal "events after a crash" "$(events)" 0 && quiet
 }
 
-# Two loops, one on each CPU. The one whose CPU goes offline goes on on the other.
+# Two loops, one on each CPU. When CPU 1 goes offline, its loop goes on on CPU 0.
 cpus_come_and_go()
 {
 	GUEST_CPUS=2 booted goes_offline
