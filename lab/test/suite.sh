@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Run one suite of tests, or some tests of it, for test.sh: KTAP in out/SUITE.ktap, which
-# ends in the names of the failures, then the exit status in out/SUITE.status.
+# Run one suite of tests, or some tests of it, for test.sh: KTAP in out/SUITE.ktap, with
+# the names of the failures near its end, then the exit status in out/SUITE.status.
 #
 #	lab/test/suite.sh SUITE [TEST...]
 #
@@ -50,16 +50,22 @@ run()
 		no_vpmu)	append="kvm.enable_pmu=0 GUEST_CPU=host,migratable=off $append" ;;
 		esac
 		APPEND=$append LAB_KERNEL=$kernel TIMEOUT=${TIMEOUT:-2400} \
-			tied lab/run/boot.sh "test-$suite" kselftest "$@" ;;
+			tied lab/run/boot.sh "test-$suite" kselftest "$@" 2> "$verdict" ;;
 	esac
 }
 
 start=$SECONDS
 status=0
+verdict=$OUT/$1.verdict
+: > "$verdict"
 run "$@" > "$OUT/$1.ktap" 2>&1 < /dev/null || status=$?
-failures=$(awk -v suite="$1" -v status="$status" -f lab/test/failures.awk "$OUT/$1.ktap")
+failures=$(cat "$OUT/$1.ktap" "$verdict" |
+	awk -v suite="$1" -v status="$status" -f lab/test/failures.awk)
 {
-	echo "# suite $1: $((SECONDS - start)) s"
+	# Whoever looks for the verdict finds the failures beside it.
 	[ -z "$failures" ] || echo "$failures"
+	cat "$verdict"
+	echo "# suite $1: $((SECONDS - start)) s"
 } >> "$OUT/$1.ktap"
+rm "$verdict"
 echo "$status" > "$OUT/$1.status"
