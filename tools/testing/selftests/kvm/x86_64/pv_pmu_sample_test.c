@@ -286,12 +286,14 @@ FIXTURE_SETUP(pv_pmu_rate)
 	pv_pmu_read_setting(SAMPLE_RATE, self->rate, sizeof(self->rate));
 	pv_pmu_read_setting(TIME_PERCENT, self->percent, sizeof(self->percent));
 	pv_pmu_read_setting(LIMIT, self->limit, sizeof(self->limit));
+	/* the rate can be set only while the time of samples has a limit */
+	pv_pmu_write_setting(TIME_PERCENT, "25");
 }
 
 FIXTURE_TEARDOWN_PARENT(pv_pmu_rate)
 {
-	pv_pmu_write_setting(TIME_PERCENT, self->percent);
 	pv_pmu_write_setting(SAMPLE_RATE, self->rate);
+	pv_pmu_write_setting(TIME_PERCENT, self->percent);
 	pv_pmu_write_setting(LIMIT, self->limit);
 }
 
