@@ -280,7 +280,7 @@ void svm_setup(void (*fn)(void))
 
 static const struct test *const groups[] = {
 	svm_tests, debug_tests, pmu_count_tests, pmu_overflow_tests,
-	pmu_svm_tests, pmu_lbr_tests, pmu_machine_tests,
+	pmu_svm_tests, pmu_lbr_tests, pmu_lbrv_tests, pmu_machine_tests,
 };
 
 static int same(const char *a, const char *b)

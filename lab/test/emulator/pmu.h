@@ -17,6 +17,9 @@
 #define STATUS_CLR	0xc0000302
 #define STATUS_SET	0xc0000303
 #define DEBUGCTL	0x1d9
+#define BR_FROM		0x1db
+#define INT_FROM	0x1dd
+#define INT_TO		0x1de
 #define LBR_SELECT	0xc000010e
 #define DBG_EXTN_CFG	0xc000010f
 #define LBR_FROM(n)	(0xc0010300 + 2 * (n))

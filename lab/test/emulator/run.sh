@@ -31,7 +31,8 @@ machine_options()
 	local cpu="-cpu EPYC-Rome,pmu=on,+perfmon-v2,+amd-lbr-v2,+amd-lbr-pmc-freeze"
 
 	case $1 in
-	icount | migrate)	echo "$icount $cpu" ;;
+	icount)	echo "$icount $cpu" ;;
+	lbrv | migrate)	echo "$icount $cpu,+lbrv" ;;
 	smp2)	echo "$icount $cpu -smp 2" ;;
 	free)	echo "$cpu" ;;			# without icount
 	free2)	echo "$cpu -smp 2" ;;		# CPUs that run at the same time

@@ -23,7 +23,7 @@ struct test {
 
 extern const struct test svm_tests[], debug_tests[], pmu_count_tests[];
 extern const struct test pmu_overflow_tests[], pmu_svm_tests[], pmu_lbr_tests[];
-extern const struct test pmu_machine_tests[];
+extern const struct test pmu_lbrv_tests[], pmu_machine_tests[];
 
 /* --- report ------------------------------------------------------------- */
 
@@ -187,12 +187,18 @@ struct vmcb {
 	u8 pad_9[24];
 	u64 rax, star, lstar, cstar, sfmask, kernel_gs_base;
 	u64 sysenter_cs, sysenter_esp, sysenter_eip, cr2;
-	u8 pad_10[0x1000 - 0x400 - 0x248];
+	u8 pad_10[32];
+	u64 g_pat, dbgctl, br_from, br_to, last_excp_from, last_excp_to, dbgextnctl;
+	u8 pad_11[0x670 - 0x2a0];
+	u64 lbr_stack[32], lbr_select;
+	u8 pad_12[0x1000 - 0x400 - 0x778];
 } __attribute__((packed, aligned(4096)));
 
 _Static_assert(__builtin_offsetof(struct vmcb, event_inj) == 0xa8, "control area");
 _Static_assert(__builtin_offsetof(struct vmcb, rip) == 0x578, "save area");
 _Static_assert(__builtin_offsetof(struct vmcb, cr2) == 0x640, "save area");
+_Static_assert(__builtin_offsetof(struct vmcb, dbgctl) == 0x670, "save area");
+_Static_assert(__builtin_offsetof(struct vmcb, lbr_select) == 0xb70, "save area");
 _Static_assert(sizeof(struct vmcb) == 4096, "one page");
 
 /* intercept3 */

@@ -71,6 +71,13 @@ void x86_pmu_reset(CPUX86State *env);
 /* Bring the counters up to date, and follow a change of CPL, GUEST or SVME. */
 void x86_pmu_mode_changed(CPUX86State *env);
 
+/*
+ * VMRUN has loaded the guest's state and not yet injected an event; #VMEXIT has
+ * saved the guest's state and not yet left guest mode.
+ */
+void x86_pmu_vmrun(CPUX86State *env);
+void x86_pmu_vmexit(CPUX86State *env);
+
 /* The vCPU enters or leaves translated code. */
 void x86_pmu_exec_enter(CPUX86State *env);
 void x86_pmu_exec_exit(CPUX86State *env);

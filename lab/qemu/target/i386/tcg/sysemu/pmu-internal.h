@@ -5,8 +5,9 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * pmu.c counts.  pmu-event.c decodes event selects, pmu-model.c predicts
- * branches and looks up caches, pmu-lbr.c keeps the branch records, pmu-msr.c
- * is the interface of RDMSR, WRMSR and RDPMC.
+ * branches and looks up caches, pmu-lbr.c keeps the branch records, pmu-lbrv.c
+ * switches them between an SVM host and its guest, pmu-msr.c is the interface of
+ * RDMSR, WRMSR and RDPMC.
  */
 
 #ifndef I386_TCG_PMU_INTERNAL_H
@@ -31,6 +32,16 @@
 /* Global status register. */
 #define STATUS_LBR_FROZEN           (1ULL << 58)
 #define STATUS_PMC_FROZEN           (1ULL << 59)
+
+/* Model-specific registers of the branch records. */
+#define MSR_DEBUGCTL                0x000001d9
+#define MSR_BR_FROM                 0x000001db
+#define MSR_BR_TO                   0x000001dc
+#define MSR_INT_FROM                0x000001dd
+#define MSR_INT_TO                  0x000001de
+#define MSR_LBR_SELECT              0xc000010e
+#define MSR_DBG_EXTN_CFG            0xc000010f
+#define MSR_LBR_FROM(n)             (0xc0010300 + 2 * (n))
 
 #define DEBUGCTL_FREEZE_LBR         (1ULL << 11)
 #define DEBUGCTL_FREEZE_PMC         (1ULL << 12)
@@ -112,6 +123,8 @@ struct X86PMUState {
     uint64_t lbr_from[LBR_DEPTH];       /* a ring, the newest at lbr_top */
     uint64_t lbr_to[LBR_DEPTH];
     uint32_t lbr_top;
+    uint64_t br_from, br_to;            /* DebugCtl[LBR]: the last branch, */
+    uint64_t int_from, int_to;          /* the last one before an interrupt */
     bool pmi_pending;                   /* an interrupt is to be raised */
 
     /* Since the last sync. */
@@ -130,6 +143,9 @@ struct X86PMUState {
     bool svme;
     bool lbr_on;
     bool frozen;                        /* has frozen since exec_enter */
+
+    /* Not saved: QEMU does not load a TCG CPU that is in an SVM guest. */
+    bool lbr_switched;                  /* by VMRUN; #VMEXIT switches back */
 
     /* The branch predictor, not architectural state. */
     uint8_t jcc[JCC_ENTRIES];
@@ -152,6 +168,11 @@ static inline bool has_lbr(CPUX86State *env)
     return env->features[FEAT_8000_0022_EAX] & CPUID_8000_0022_EAX_LBR_V2;
 }
 
+static inline bool has_lbrv(CPUX86State *env)
+{
+    return env->features[FEAT_SVM] & CPUID_SVM_LBRV;
+}
+
 static inline bool has_freeze(CPUX86State *env)
 {
     return env->features[FEAT_8000_0022_EAX] &
@@ -172,10 +193,12 @@ uint32_t pmu_cache_access(CPUX86State *env, target_ulong addr, bool store);
 
 /* pmu-lbr.c */
 bool pmu_lbr_enabled(X86PMUState *pmu);
-bool pmu_lbr_selected(CPUX86State *env, unsigned type);
-void pmu_lbr_record(X86PMUState *pmu, target_ulong from, target_ulong to,
-                    bool mispredicted);
-bool pmu_lbr_rdmsr(X86PMUState *pmu, uint32_t msr, uint64_t *val);
-bool pmu_lbr_wrmsr(CPUX86State *env, uint32_t msr, uint64_t val);
+void pmu_lbr_record(CPUX86State *env, target_ulong from, target_ulong to,
+                    unsigned type, bool mispredicted);
+void pmu_lbr_interrupted(X86PMUState *pmu);
+bool pmu_lbr_get(X86PMUState *pmu, uint32_t msr, uint64_t *val);
+bool pmu_lbr_set(CPUX86State *env, uint32_t msr, uint64_t val);
+bool pmu_lbr_wrmsr(CPUX86State *env, uint32_t msr, uint64_t val,
+                   uintptr_t retaddr);
 
 #endif /* I386_TCG_PMU_INTERNAL_H */

@@ -72,7 +72,7 @@ bool x86_pmu_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *val,
         pmu_sync(env);
     }
     return (has_global(env) && rdmsr_global(pmu, msr, val)) ||
-           (has_lbr(env) && pmu_lbr_rdmsr(pmu, msr, val));
+           (has_lbr(env) && pmu_lbr_get(pmu, msr, val));
 }
 
 static bool wrmsr_counter(X86PMUState *pmu, uint32_t msr, uint64_t val)
@@ -124,7 +124,7 @@ bool x86_pmu_wrmsr(CPUX86State *env, uint32_t msr, uint64_t val,
     pmu_sync(env);
     if (wrmsr_counter(env->pmu, msr, val) ||
         (has_global(env) && wrmsr_global(env, msr, val, retaddr)) ||
-        (has_lbr(env) && pmu_lbr_wrmsr(env, msr, val))) {
+        (has_lbr(env) && pmu_lbr_wrmsr(env, msr, val, retaddr))) {
         pmu_update_config(env);
         return true;
     }

@@ -144,7 +144,7 @@ static void overflow(CPUX86State *env, int i)
     }
     if (pmu->debugctl & DEBUGCTL_FREEZE_LBR) {
         pmu->global_status |= STATUS_LBR_FROZEN;
-        pmu->lbr_on = false;
+        pmu->lbr_on = pmu_lbr_enabled(pmu);
         pmu->frozen = true;
     }
     if (pmu->debugctl & DEBUGCTL_FREEZE_PMC) {
@@ -375,8 +375,8 @@ static void branch(CPUX86State *env, target_ulong from, target_ulong to,
         mispredicted = pmu_predict(pmu, from, to, type, len);
     }
     /* Record first: an overflow in happen() may freeze the stack. */
-    if (pmu->lbr_on && pmu_lbr_selected(env, type)) {
-        pmu_lbr_record(pmu, from, to, mispredicted != 0);
+    if (pmu->lbr_on) {
+        pmu_lbr_record(env, from, to, type, mispredicted != 0);
     }
     happen(env, pmu->active_in[mode], events_of[type] | mispredicted);
 }
@@ -404,6 +404,7 @@ void x86_pmu_interrupted(CPUX86State *env, target_ulong from, bool is_hw)
     X86PMUState *pmu = env->pmu;
 
     if (pmu->lbr_on || (pmu->wanted_in[pmu->mode] & HAPPENED_ANY_BRANCH)) {
+        pmu_lbr_interrupted(pmu);
         branch(env, from, env->eip, X86_BRANCH_FAR, 0, pmu->mode);
     }
     if (is_hw && (pmu->wanted_in[pmu->mode] & HAPPENED_INTERRUPT)) {
@@ -505,7 +506,7 @@ static int pmu_post_load(void *opaque, int version_id)
 
 static const VMStateDescription vmstate_pmu_state = {
     .name = "cpu/tcg_pmu/state",
-    .version_id = 1,
+    .version_id = 2,
     .minimum_version_id = 1,
     .post_load = pmu_post_load,
     .fields = (VMStateField[]) {
@@ -524,6 +525,10 @@ static const VMStateDescription vmstate_pmu_state = {
         VMSTATE_UINT64_ARRAY(target, X86PMUState, TARGET_ENTRIES),
         VMSTATE_UINT64_ARRAY(returns, X86PMUState, RETURN_ENTRIES),
         VMSTATE_UINT32(returns_top, X86PMUState),
+        VMSTATE_UINT64_V(br_from, X86PMUState, 2),
+        VMSTATE_UINT64_V(br_to, X86PMUState, 2),
+        VMSTATE_UINT64_V(int_from, X86PMUState, 2),
+        VMSTATE_UINT64_V(int_to, X86PMUState, 2),
         VMSTATE_END_OF_LIST()
     }
 };
