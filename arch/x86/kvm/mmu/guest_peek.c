@@ -351,6 +351,15 @@ bool kvm_guest_peek(struct kvm_guest_peek *peek, gva_t gva, void *dst,
 	return peek_pages(peek, gva, dst, len);
 }
 
+/* Go on with reads of the other kind of pages, with a bound of their own. */
+void kvm_guest_peek_switch(struct kvm_guest_peek *peek, bool user,
+			   unsigned int max_translations)
+{
+	peek->user = user;
+	peek->translations_left = max_translations;
+	peek->gva = NO_PAGE;
+}
+
 void kvm_guest_peek_end(struct kvm_guest_peek *peek)
 {
 	__acquire(&peek->vcpu->kvm->srcu);

@@ -35,6 +35,8 @@ bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
 			  bool user, unsigned int max_translations);
 bool kvm_guest_peek(struct kvm_guest_peek *peek, gva_t gva, void *dst,
 		    unsigned int len);
+void kvm_guest_peek_switch(struct kvm_guest_peek *peek, bool user,
+			   unsigned int max_translations);
 void kvm_guest_peek_end(struct kvm_guest_peek *peek);
 
 #endif /* __KVM_X86_MMU_GUEST_PEEK_H */

@@ -6,8 +6,11 @@
 #
 #  - A program with a known call tree: each chain is a path of the tree, and 99 % of
 #    the chains are complete to main.
-#  - A program that spends most time in the kernel: all frames are in the text of
-#    the guest's kernel, and chains end at the entry of the system call.
+#  - A program that spends most time in the kernel: all frames of the kernel are in the
+#    text of the guest's kernel, and chains go on from the entry of the system call to
+#    the program's main.
+#  - A program with page faults, while a timer expires: chains go from the handlers
+#    through the interrupted code to main.
 #  - Two programs on one vCPU: chains do not mix, even if the programs switch after
 #    the last VM exit, so that the host's copy of CR3 is old.
 #  - Other commands of perf show the chains, live as well, and cope without the
@@ -28,7 +31,8 @@
 #  GUEST_LIB		a shell library, as for guest_profile.sh. Programs with a
 #			plus sign between them run at once. The guest has perf;
 #			$GUEST_DIR gets the guest's files in /results
-#  GUEST_PROGRAMS	a directory with the guest's programs callgraph and recurse
+#  GUEST_PROGRAMS	a directory with the guest's programs callgraph, faults,
+#			pingpong and recurse
 #
 # shellcheck disable=SC2086
 
@@ -91,12 +95,12 @@ chains()
 		${2:+--guestbinary="$GUEST_PROGRAMS/$2"} -i "$data/$1" | fold
 }
 
-# share FILE MIN OF CONDITION: of the lines of FILE that match OF, at least MIN per
-# cent match CONDITION (extended regular expressions). Fail with less than 300 lines.
-# Print the lines that do not match.
+# share FILE MIN OF CONDITION [LINES]: of the lines of FILE that match OF, at least MIN
+# per cent match CONDITION (extended regular expressions). Fail with less than LINES
+# lines (300). Print the lines that do not match.
 share()
 {
-	awk -v min="$2" -v of="$3" -v condition="$4" '
+	awk -v min="$2" -v of="$3" -v condition="$4" -v lines="${5:-300}" '
 		$0 !~ of	{ next }
 		{ all++ }
 		$0 ~ condition	{ n++; next }
@@ -107,7 +111,7 @@ share()
 				n, all, percent, min
 			for (other in others)
 				printf "# %d: %s\n", others[other], other
-			exit !(all >= 300 && percent >= min)
+			exit !(all >= lines && percent >= min)
 		}' "$data/$1"
 }
 
@@ -140,14 +144,35 @@ path_of_the_tree()
 
 recorded_pingpong()
 {
-	record pingpong pingpong,10000 && chains pingpong > "$data/pingpong.txt"
+	record pingpong pingpong,10000 && chains pingpong pingpong > "$data/pingpong.txt"
 }
 
-# Chains of interrupts, exceptions and kernel threads end elsewhere.
-ends_at_syscall_entry()
+# The program calls by functions of its own.
+through_the_system_call()
 {
-	share pingpong.txt 99 '^kernel .* (ksys_(read|write)|__x64_sys_[a-z0-9_]+)( |$)' \
-		' do_syscall_64 entry_SYSCALL_64_after_hwframe$'
+	share pingpong.txt 99 '^kernel .* ksys_(read|write)( |$)' \
+		" do_syscall_64 entry_SYSCALL_64_after_hwframe call pass main$library?\$"
+}
+
+recorded_faults()
+{
+	record faults faults,2000 && chains faults faults > "$data/faults.txt"
+}
+
+through_the_page_fault()
+{
+	share faults.txt 99 '^kernel .* handle_mm_fault( |$)' \
+		" asm_exc_page_fault touch main$library?\$"
+}
+
+# Interrupts hit whatever runs. In the program, and in the kernel as it handles a page
+# fault, all callers have frames.
+through_the_interrupt()
+{
+	share faults.txt 99 '^kernel .* asm_sysvec_apic_timer_interrupt( |$)' \
+		' asm_sysvec_apic_timer_interrupt [^ ]' 30 &&
+	share faults.txt 99 '^kernel .* asm_sysvec_apic_timer_interrupt .*handle_mm_fault ' \
+		" asm_exc_page_fault touch main$library?\$" 10
 }
 
 # The entry and exit code of the kernel has no frame, and a function called from there
@@ -167,10 +192,11 @@ text_symbol()
 }
 
 # Compare addresses as strings of equal width: not every awk has 64-bit integers. The
-# callers of the idle task are in the section of the init text.
+# callers of the idle task are in the section of the init text. Frames of user space
+# come after those of the kernel, and have shorter addresses.
 in_kernel_text()
 {
-	perf script -F misc,ip --guestkallsyms="$data/kallsyms" -i "$data/pingpong" | fold |
+	perf script -F misc,ip --guestkallsyms="$data/kallsyms" -i "$data/$1" | fold |
 		awk -v start="0x$(text_symbol _stext)" -v end="0x$(text_symbol _etext)" \
 		    -v init_start="0x$(text_symbol _sinittext)" \
 		    -v init_end="0x$(text_symbol _einittext)" '
@@ -181,6 +207,8 @@ in_kernel_text()
 			$1 != "kernel" { next }
 			{
 				for (i = 2; i <= NF; i++) {
+					if (i > 2 && length($i) < 18)
+						break
 					frames++
 					if (!in_text($i)) {
 						print "# " $i " is not in the text: " $0
@@ -474,7 +502,7 @@ inside_agrees()
 		}' "$data/inside.txt" "$data/outside.txt"
 }
 
-ktap_set_plan 29
+ktap_set_plan 33
 ktap_test_result "callgraph: recorded" recorded_callgraph
 ktap_test_result "callgraph: chains are complete to main" complete_to_main callgraph.txt
 ktap_test_result "callgraph: chains are paths of the call tree" path_of_the_tree callgraph.txt
@@ -487,9 +515,12 @@ ktap_test_result "callgraph: data convert --to-json" to_json
 ktap_test_result "callgraph: inject" injected
 ktap_test_result "pingpong: recorded" recorded_pingpong
 ktap_test_result "pingpong: kernel chains have callers" has_callers
-ktap_test_result "pingpong: kernel chains end at the system call's entry" \
-	ends_at_syscall_entry
-ktap_test_result "pingpong: frames are in the guest kernel's text" in_kernel_text
+ktap_test_result "pingpong: kernel chains go on into main" through_the_system_call
+ktap_test_result "pingpong: frames are in the guest kernel's text" in_kernel_text pingpong
+ktap_test_result "faults: recorded" recorded_faults
+ktap_test_result "faults: chains of page faults go on into main" through_the_page_fault
+ktap_test_result "faults: chains of interrupts go on" through_the_interrupt
+ktap_test_result "faults: frames are in the guest kernel's text" in_kernel_text faults
 ktap_test_result "both: recorded" recorded_both
 ktap_test_result "both: chains of callgraph are complete" complete_to_main both-callgraph.txt
 ktap_test_result "both: chains of recurse are complete" both_recurse

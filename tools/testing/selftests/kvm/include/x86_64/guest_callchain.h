@@ -74,6 +74,7 @@ void *guest_find_entry(struct guest *g, uint64_t gva, int level);
 void guest_map(struct guest *g, uint64_t gva, uint64_t gpa, int leaf, uint64_t flags);
 void guest_map_code(struct guest *g, const void *code, size_t size);
 struct kvm_vcpu *guest_add_vcpu(struct guest *g, int id);
+void put_word(struct guest *g, uint64_t at, uint64_t val);
 void put_frame(struct guest *g, uint64_t at, uint64_t next, uint64_t ret);
 uint64_t frame_at(struct guest *g, int n);
 uint64_t return_address(struct guest *g, int n);
@@ -87,6 +88,10 @@ void guest_sample(struct sampler *sampler, struct guest *g);
 void guest_run_unsampled(struct guest *g);
 const char *sample_check_start(struct guest *g, const struct sample *sample);
 void sample_dump(const struct sample *sample);
+void expect_samples(struct guest *g, struct perf_event_attr *attr,
+		    const char *(*check)(struct guest *g, const struct sample *sample,
+					 const void *data),
+		    const void *data);
 void expect_frames_attr(struct guest *g, unsigned int frames,
 			struct perf_event_attr *attr);
 void expect_frames(struct guest *g, unsigned int frames);

@@ -209,7 +209,7 @@ struct kvm_vcpu *guest_add_vcpu(struct guest *g, int id)
 	return vcpu;
 }
 
-static void put_word(struct guest *g, uint64_t gva, uint64_t val)
+void put_word(struct guest *g, uint64_t gva, uint64_t val)
 {
 	uint64_t off = gva - g->stack;
 
@@ -336,9 +336,10 @@ const char *sample_check_start(struct guest *g, const struct sample *sample)
 	return NULL;
 }
 
-static const char *check_chain(struct guest *g, const struct sample *sample, unsigned int frames)
+static const char *check_frames(struct guest *g, const struct sample *sample, const void *data)
 {
 	const char *why = sample_check_start(g, sample);
+	unsigned int frames = *(const unsigned int *)data;
 	unsigned int i;
 
 	if (why)
@@ -359,9 +360,11 @@ void sample_dump(const struct sample *sample)
 		pr_info("# %2u: %016lx\n", i, (unsigned long)sample->ips[i]);
 }
 
-/* Sample the guest. Each chain must have all frames; guest memory must not change. */
-void expect_frames_attr(struct guest *g, unsigned int frames,
-			struct perf_event_attr *attr)
+/* Sample the guest. Each sample must pass the check; guest memory must not change. */
+void expect_samples(struct guest *g, struct perf_event_attr *attr,
+		    const char *(*check)(struct guest *g, const struct sample *sample,
+					 const void *data),
+		    const void *data)
 {
 	struct sampler sampler = sampler_open(attr, CLOCK | CYCLES);
 	uint64_t buf[MAX_CHAIN], before;
@@ -374,7 +377,7 @@ void expect_frames_attr(struct guest *g, unsigned int frames,
 	for (i = 0; i < MAX_RUNS && sampler_fewest(&sampler) < MIN_SAMPLES; i++) {
 		guest_sample(&sampler, g);
 		while (sampler_next(&sampler, sample, sizeof(buf))) {
-			why = check_chain(g, sample, frames);
+			why = check(g, sample, data);
 			if (why)
 				sample_dump(sample);
 			TEST_ASSERT(!why, "%s", why);
@@ -385,6 +388,13 @@ void expect_frames_attr(struct guest *g, unsigned int frames,
 		    sampler_fewest(&sampler), MIN_SAMPLES);
 	TEST_ASSERT(guest_checksum(g) == before, "guest memory has changed");
 	sampler_close(&sampler);
+}
+
+/* Each chain must have all frames. */
+void expect_frames_attr(struct guest *g, unsigned int frames,
+			struct perf_event_attr *attr)
+{
+	expect_samples(g, attr, check_frames, &frames);
 }
 
 void expect_frames(struct guest *g, unsigned int frames)

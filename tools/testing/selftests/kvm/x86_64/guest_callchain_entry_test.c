@@ -1,0 +1,624 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Test that the call chains that KVM reports to perf for samples of a guest's kernel go
+ * on where the kernel was entered (CONFIG_KVM_GUEST_CALLCHAIN). The stacks are those of
+ * a Linux with frame pointers, in 64-bit and 32-bit guests.
+ *
+ *  - Through a system call, an exception, and an interrupt with its own stack, chains
+ *    lead to the user space that was interrupted, with exactly the frames on its stack.
+ *  - exclude_callchain_{kernel,user} hold for the two parts, and so do the limits.
+ *  - Saved registers that are not credible end the chain.
+ *  - Samples do not change guest memory and cause no exit to user space.
+ */
+#include <asm/ptrace.h>
+#include <linux/perf_event.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "guest_callchain.h"
+#include "guest_sampler.h"
+#include "kvm_test_harness.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "test_util.h"
+
+/* must match arch/x86/kvm/guest_callchain.c */
+#define MAX_STACK_PAGES		16
+#define MAX_KERNEL_SWITCHES	8
+#define MAX_HIDDEN_FRAMES	127
+
+/* the selectors of Linux */
+#define KERNEL_CS		0x10
+#define USER32_CS		0x23
+#define USER_CS			0x33
+#define KERNEL32_CS		0x60
+#define KERNEL32_USER_CS	0x73
+
+#define FLAGS			0x202
+#define FLAGS_VM		BIT(17)
+
+#define USER_STACK_GPA		(PAGE_4M + 0x8000)
+#define INTERRUPT_STACK_GPA	(PAGE_4M + 0xa000)
+#define USER_PAGES_GPA		(PAGE_4M + 0x10000)
+
+#define USER_FRAMES		3
+#define MAX_ENTRIES		160
+
+/* struct pt_regs of 32-bit kernels, in words */
+enum { BP32 = 5, IP32 = 12, CS32 = 13, FLAGS32 = 14, SP32 = 15, SIZE32 = 17 };
+
+FIXTURE(entry) {
+	struct guest *g;
+	uint64_t user_code, user_stack, user_bp;
+	uint64_t regs;			/* of the system call: at the top of the stack */
+	unsigned int word, user_word;
+
+	/* the chain that is wanted, after the IP */
+	uint64_t want[MAX_ENTRIES];
+	unsigned int nr;
+	bool no_start;			/* neither the marker of the kernel nor the IP */
+};
+
+FIXTURE_VARIANT(entry) {
+	struct mode mode;
+	uint16_t kernel_cs, user_cs;
+	bool user64;
+};
+
+FIXTURE_VARIANT_ADD(entry, user64)
+{
+	.mode = { PAGING_64, true, 0, 1 },
+	.kernel_cs = KERNEL_CS, .user_cs = USER_CS, .user64 = true,
+};
+
+FIXTURE_VARIANT_ADD(entry, user64_la57)
+{
+	.mode = { PAGING_LA57, true, 0, 1 },
+	.kernel_cs = KERNEL_CS, .user_cs = USER_CS, .user64 = true,
+};
+
+FIXTURE_VARIANT_ADD(entry, compat)
+{
+	.mode = { PAGING_64, true, 0, 1 },
+	.kernel_cs = KERNEL_CS, .user_cs = USER32_CS,
+};
+
+FIXTURE_VARIANT_ADD(entry, pae)
+{
+	.mode = { PAGING_PAE, false, 0, 1 },
+	.kernel_cs = KERNEL32_CS, .user_cs = KERNEL32_USER_CS,
+};
+
+FIXTURE_VARIANT_ADD(entry, two_levels)
+{
+	.mode = { PAGING_32, false, 0, 1 },
+	.kernel_cs = KERNEL32_CS, .user_cs = KERNEL32_USER_CS,
+};
+
+static unsigned int regs_size(FIXTURE_DATA(entry) *e)
+{
+	return e->g->mode.code64 ? sizeof(struct pt_regs) : SIZE32 * 4;
+}
+
+/* The offset in pt_regs of one of its words. */
+static unsigned int regs_offset(FIXTURE_DATA(entry) *e, unsigned int offset64, unsigned int word32)
+{
+	return e->g->mode.code64 ? offset64 : word32 * 4;
+}
+
+#define REGS_BP(e)	regs_offset(e, offsetof(struct pt_regs, rbp), BP32)
+#define REGS_IP(e)	regs_offset(e, offsetof(struct pt_regs, rip), IP32)
+#define REGS_CS(e)	regs_offset(e, offsetof(struct pt_regs, cs), CS32)
+#define REGS_FLAGS(e)	regs_offset(e, offsetof(struct pt_regs, eflags), FLAGS32)
+#define REGS_SP(e)	regs_offset(e, offsetof(struct pt_regs, rsp), SP32)
+
+static void put_regs(FIXTURE_DATA(entry) *e, uint64_t at, uint16_t cs, uint64_t ip, uint64_t sp,
+		     uint64_t bp)
+{
+	put_word(e->g, at + REGS_BP(e), bp);
+	put_word(e->g, at + REGS_IP(e), ip);
+	put_word(e->g, at + REGS_CS(e), cs);
+	put_word(e->g, at + REGS_FLAGS(e), FLAGS);
+	/* for an interrupt in the kernel, 32-bit kernels have no SP */
+	if (e->g->mode.code64 || cs & 3)
+		put_word(e->g, at + REGS_SP(e), sp);
+}
+
+/* What the entry code of Linux puts into the frame pointer. */
+static uint64_t encode(FIXTURE_DATA(entry) *e, uint64_t regs)
+{
+	return e->g->mode.code64 ? regs + 1 : regs & 0x7fffffff;
+}
+
+static uint64_t user_ip(FIXTURE_DATA(entry) *e)
+{
+	return e->user_code + 0x123;
+}
+
+static uint64_t user_return(FIXTURE_DATA(entry) *e, unsigned int n)
+{
+	return e->user_code + 0x200 + n * 0x10;
+}
+
+static void put_user_word(FIXTURE_DATA(entry) *e, uint64_t gpa, uint64_t val)
+{
+	memcpy(guest_hva(e->g, gpa), &val, e->user_word);
+}
+
+/* Frames of user space at distances of 0x100 bytes. The last has no caller. */
+static void map_user(FIXTURE_DATA(entry) *e, bool user64)
+{
+	unsigned int i;
+
+	e->user_word = user64 ? 8 : 4;
+	e->user_code = user64 ? 0x400000 : 0x08048000;
+	e->user_stack = user64 ? 0x7f0040000000 : 0x50000000;
+	guest_map(e->g, e->user_code, CODE_GPA, 1, PTE_U);
+	guest_map(e->g, e->user_stack, USER_STACK_GPA, 1, PTE_U | PTE_W);
+	e->user_bp = e->user_stack + 0x100;
+	for (i = 0; i < USER_FRAMES; i++) {
+		uint64_t gpa = USER_STACK_GPA + 0x100 * (i + 1);
+		uint64_t next = e->user_bp + 0x100 * (i + 1);
+
+		put_user_word(e, gpa, i < USER_FRAMES - 1 ? next : 0);
+		put_user_word(e, gpa + e->user_word, user_return(e, i));
+	}
+}
+
+/* The last frame of a system call, with pt_regs above it, at the top of the stack. */
+static void put_system_call(FIXTURE_DATA(entry) *e, uint16_t cs)
+{
+	e->regs = e->g->stack + 2 * PAGE_SIZE - regs_size(e);
+	put_frame(e->g, frame_at(e->g, 0), e->regs - 2 * e->word, return_address(e->g, 0));
+	put_frame(e->g, e->regs - 2 * e->word, e->g->mode.code64 ? 0 : e->user_bp,
+		  return_address(e->g, 1));
+	put_regs(e, e->regs, cs, user_ip(e), e->user_stack + 0x80, e->user_bp);
+}
+
+FIXTURE_SETUP(entry)
+{
+	if (variant->mode.paging == PAGING_LA57 && !kvm_cpu_has(X86_FEATURE_LA57))
+		SKIP(return, "the host has no 5-level paging");
+	self->g = guest_new(&variant->mode);
+	self->word = variant->mode.code64 ? 8 : 4;
+	map_user(self, variant->user64);
+	put_system_call(self, variant->user_cs);
+}
+
+FIXTURE_TEARDOWN(entry)
+{
+	if (self->g)
+		guest_free(self->g);
+}
+
+/* ---- what is wanted */
+
+static void want(FIXTURE_DATA(entry) *e, uint64_t entry)
+{
+	TEST_ASSERT(e->nr < MAX_ENTRIES, "out of entries");
+	e->want[e->nr++] = entry;
+}
+
+static void want_kernel_frames(FIXTURE_DATA(entry) *e)
+{
+	want(e, return_address(e->g, 0));
+	want(e, return_address(e->g, 1));
+}
+
+static void want_user(FIXTURE_DATA(entry) *e, unsigned int frames)
+{
+	unsigned int i;
+
+	want(e, PERF_CONTEXT_GUEST_USER);
+	want(e, user_ip(e));
+	for (i = 0; i < frames; i++)
+		want(e, user_return(e, i));
+}
+
+static const char *check_entries(struct guest *g, const struct sample *sample, const void *data)
+{
+	const FIXTURE_DATA(entry) *e = data;
+	unsigned int i, start = e->no_start ? 0 : 2;
+	const char *why = e->no_start ? NULL : sample_check_start(g, sample);
+
+	if (why)
+		return why;
+	if (sample->nr != start + e->nr)
+		return "the number of entries is wrong";
+	for (i = 0; i < e->nr; i++)
+		if (sample->ips[start + i] != e->want[i])
+			return "an entry is wrong";
+	return NULL;
+}
+
+static void expect_attr(FIXTURE_DATA(entry) *e, struct perf_event_attr *attr)
+{
+	expect_samples(e->g, attr, check_entries, e);
+	e->nr = 0;
+}
+
+static void expect(FIXTURE_DATA(entry) *e)
+{
+	struct perf_event_attr attr = {};
+
+	expect_attr(e, &attr);
+}
+
+/* ---- entries of the kernel */
+
+TEST_F(entry, system_call)
+{
+	want_kernel_frames(self);
+	want_user(self, USER_FRAMES);
+	expect(self);
+}
+
+/* Below the top of the stack, Linux leaves two words free with FRED or for VM86. */
+TEST_F(entry, system_call_below_the_padding)
+{
+	uint64_t regs = self->regs - 16;
+
+	put_frame(self->g, frame_at(self->g, 0), regs - 2 * self->word,
+		  return_address(self->g, 0));
+	put_frame(self->g, regs - 2 * self->word, 0, return_address(self->g, 1));
+	put_regs(self, regs, variant->user_cs, user_ip(self), self->user_stack + 0x80,
+		 self->user_bp);
+	want_kernel_frames(self);
+	want_user(self, USER_FRAMES);
+	expect(self);
+}
+
+/* The sample is in the entry code, which has no frame: the registers are next. */
+TEST_F(entry, in_the_entry_code)
+{
+	self->g->rsp = self->regs;
+	self->g->rbp = 0;
+	want_user(self, USER_FRAMES);
+	expect(self);
+
+	self->g->rsp = self->regs - self->word;
+	self->g->rbp = encode(self, self->regs);
+	want_user(self, USER_FRAMES);
+	expect(self);
+}
+
+TEST_F(entry, exception)
+{
+	uint64_t regs = self->g->stack + 0x800;
+
+	put_frame(self->g, frame_at(self->g, 0), encode(self, regs), return_address(self->g, 0));
+	put_regs(self, regs, variant->user_cs, user_ip(self), self->user_stack + 0x80,
+		 self->user_bp);
+	want(self, return_address(self->g, 0));
+	want_user(self, USER_FRAMES);
+	expect(self);
+}
+
+/* An interrupt in the kernel, during a system call. */
+static void put_interrupt(FIXTURE_DATA(entry) *e, uint64_t at, uint16_t cs)
+{
+	put_frame(e->g, frame_at(e->g, 0), encode(e, at), return_address(e->g, 2));
+	put_regs(e, at, cs, return_address(e->g, 3), at + regs_size(e),
+		 frame_at(e->g, 1));
+	put_frame(e->g, frame_at(e->g, 1), e->regs - 2 * e->word, return_address(e->g, 0));
+}
+
+TEST_F(entry, interrupt)
+{
+	put_interrupt(self, self->g->stack + 0x800, variant->kernel_cs);
+	want(self, return_address(self->g, 2));
+	want(self, return_address(self->g, 3));
+	want_kernel_frames(self);
+	want_user(self, USER_FRAMES);
+	expect(self);
+}
+
+/*
+ * The handler has a stack of its own, below or above the interrupted one: the stack
+ * pointer of that is above the first frame, or in 32-bit kernels at the bottom.
+ */
+static void put_interrupt_stack(FIXTURE_DATA(entry) *e, uint64_t stack)
+{
+	uint64_t frame = stack + 2 * PAGE_SIZE - 3 * e->word;
+	uint64_t link = e->g->mode.code64 ? frame + 2 * e->word : stack;
+	uint64_t gpa = INTERRUPT_STACK_GPA - stack;
+	uint64_t values[] = { frame_at(e->g, 0), return_address(e->g, 2) };
+
+	guest_map(e->g, stack, INTERRUPT_STACK_GPA, 1, PTE_W);
+	guest_map(e->g, stack + PAGE_SIZE, INTERRUPT_STACK_GPA + PAGE_SIZE, 1, PTE_W);
+	memcpy(guest_hva(e->g, gpa + frame), &values[0], e->word);
+	memcpy(guest_hva(e->g, gpa + frame + e->word), &values[1], e->word);
+	values[0] = e->g->stack + 0x40;
+	memcpy(guest_hva(e->g, gpa + link), &values[0], e->word);
+	e->g->rbp = frame;
+	e->g->rsp = frame - 0x40;
+}
+
+TEST_F(entry, interrupt_stack)
+{
+	put_interrupt_stack(self, self->g->stack - 0x10000);
+	want(self, return_address(self->g, 2));
+	want_kernel_frames(self);
+	want_user(self, USER_FRAMES);
+	expect(self);
+}
+
+TEST_F(entry, interrupt_stack_above)
+{
+	put_interrupt_stack(self, self->g->stack + 0x10000);
+	want(self, return_address(self->g, 2));
+	want_kernel_frames(self);
+	want_user(self, USER_FRAMES);
+	expect(self);
+}
+
+/* ---- attributes of the event */
+
+TEST_F(entry, excluded)
+{
+	struct perf_event_attr no_kernel = { .exclude_callchain_kernel = 1 };
+	struct perf_event_attr no_user = { .exclude_callchain_user = 1 };
+
+	want_kernel_frames(self);
+	expect_attr(self, &no_user);
+
+	self->no_start = true;
+	want_user(self, USER_FRAMES);
+	expect_attr(self, &no_kernel);
+}
+
+/* The IP, frames of the kernel and of user space count alike; markers do not. */
+TEST_F(entry, max_stack)
+{
+	struct perf_event_attr five = { .sample_max_stack = 5 };
+	struct perf_event_attr three = { .sample_max_stack = 3 };
+
+	want_kernel_frames(self);
+	want_user(self, 1);
+	expect_attr(self, &five);
+
+	want_kernel_frames(self);
+	want(self, PERF_CONTEXT_GUEST_USER);
+	expect_attr(self, &three);
+}
+
+/* Frames of the kernel that are excluded do not count, except against a limit. */
+TEST_F(entry, max_stack_excluded)
+{
+	struct perf_event_attr attr = { .sample_max_stack = 2, .exclude_callchain_kernel = 1 };
+	uint64_t at = frame_at(self->g, 0), last = self->regs - 2 * self->word;
+	unsigned int i;
+
+	self->no_start = true;
+	for (i = 1; i < MAX_HIDDEN_FRAMES; i++, at += 2 * self->word)
+		put_frame(self->g, at, at + 2 * self->word, return_address(self->g, 0));
+	put_frame(self->g, at - 2 * self->word, last, return_address(self->g, 0));
+	want_user(self, 1);
+	expect_attr(self, &attr);
+
+	put_frame(self->g, at - 2 * self->word, at, return_address(self->g, 0));
+	put_frame(self->g, at, last, return_address(self->g, 0));
+	expect_attr(self, &attr);
+}
+
+/* ---- registers that are not credible */
+
+TEST_F(entry, bad_cs)
+{
+	const uint16_t bad[] = { 0, 3, 8, 0x18, 0x1b, 0x2b, 0x37, 0x63, 0x70, 0x13, 0xffff };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		put_word(self->g, self->regs + REGS_CS(self), bad[i]);
+		want_kernel_frames(self);
+		expect(self);
+	}
+
+	/* the selectors of the other kind of kernel */
+	put_word(self->g, self->regs + REGS_CS(self),
+		 self->g->mode.code64 ? KERNEL32_USER_CS : USER_CS);
+	want_kernel_frames(self);
+	expect(self);
+}
+
+TEST_F(entry, bad_flags)
+{
+	const uint32_t bad[] = { 0, ~2u, FLAGS | FLAGS_VM };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		put_word(self->g, self->regs + REGS_FLAGS(self), bad[i]);
+		want_kernel_frames(self);
+		expect(self);
+	}
+}
+
+TEST_F(entry, bad_user_ip)
+{
+	const uint64_t bad[] = {
+		0, self->g->code, BIT_ULL(63), variant->user64 ? BIT_ULL(60) : BIT_ULL(32),
+	};
+	unsigned int i;
+
+	/* to 32-bit kernels, all but 0 are possible */
+	for (i = 0; i < (self->g->mode.code64 ? ARRAY_SIZE(bad) : 1); i++) {
+		put_word(self->g, self->regs + REGS_IP(self), bad[i]);
+		want_kernel_frames(self);
+		expect(self);
+	}
+}
+
+TEST_F(entry, bad_kernel_ip)
+{
+	uint64_t at = self->g->stack + 0x800;
+
+	put_interrupt(self, at, variant->kernel_cs);
+	put_word(self->g, at + REGS_IP(self), self->g->mode.code64 ? user_ip(self) : 0);
+	want(self, return_address(self->g, 2));
+	expect(self);
+}
+
+/* Not at the top of the stack, and not encoded: no registers. */
+TEST_F(entry, system_call_amidst_the_stack)
+{
+	uint64_t regs = self->g->stack + 0x800;
+
+	put_frame(self->g, frame_at(self->g, 0), regs - 2 * self->word,
+		  return_address(self->g, 0));
+	put_frame(self->g, regs - 2 * self->word, 0, return_address(self->g, 1));
+	put_regs(self, regs, variant->user_cs, user_ip(self), self->user_stack + 0x80,
+		 self->user_bp);
+	want_kernel_frames(self);
+	expect(self);
+}
+
+/* The frame pointer of the last frame is neither 0 nor that of user space. */
+TEST_F(entry, system_call_with_another_frame_pointer)
+{
+	put_word(self->g, self->regs - 2 * self->word, self->user_bp + 0x10);
+	want_kernel_frames(self);
+	expect(self);
+}
+
+/* Each of these addresses for the registers is below, far above or unaligned. */
+TEST_F(entry, bad_addresses)
+{
+	const uint64_t bad[] = {
+		self->g->stack, self->g->stack + 0x100000, self->g->stack + 0x802,
+		self->user_stack + 0x800, ~0ull,
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		put_frame(self->g, frame_at(self->g, 0), encode(self, bad[i]),
+			  return_address(self->g, 0));
+		want(self, return_address(self->g, 0));
+		expect(self);
+	}
+}
+
+TEST_F(entry, registers_not_present)
+{
+	void *entry = guest_find_entry(self->g, self->g->stack + PAGE_SIZE, 1);
+	uint64_t at = self->g->stack + PAGE_SIZE - regs_size(self) + 2 * self->word;
+
+	put_regs(self, at, variant->user_cs, user_ip(self), self->user_stack + 0x80,
+		 self->user_bp);
+	put_frame(self->g, frame_at(self->g, 0), encode(self, at), return_address(self->g, 0));
+	guest_entry_set(self->g, entry, 0);
+	want(self, return_address(self->g, 0));
+	expect(self);
+}
+
+/* In user space, the stack of the kernel is not read. */
+TEST_F(entry, user_stack_in_kernel_pages)
+{
+	put_word(self->g, self->regs + REGS_SP(self), self->g->stack);
+	put_word(self->g, self->regs + REGS_BP(self), frame_at(self->g, 0));
+	put_word(self->g, self->regs - 2 * self->word, 0);
+	want_kernel_frames(self);
+	want_user(self, 0);
+	expect(self);
+}
+
+TEST_F(entry, user_stack_not_present)
+{
+	guest_entry_set(self->g, guest_find_entry(self->g, self->user_stack, 1), 0);
+	want_kernel_frames(self);
+	want_user(self, 0);
+	expect(self);
+}
+
+/* In user space, an encoded frame pointer has no meaning. */
+TEST_F(entry, registers_in_user_space)
+{
+	put_user_word(self, USER_STACK_GPA + 0x100, self->user_stack + 0x401);
+	want_kernel_frames(self);
+	want_user(self, 1);
+	expect(self);
+}
+
+/* Registers of an interrupt that interrupted itself. */
+TEST_F(entry, registers_that_loop)
+{
+	uint64_t at = self->g->stack + 0x800;
+	unsigned int i;
+
+	put_interrupt(self, at, variant->kernel_cs);
+	put_word(self->g, at + REGS_BP(self), encode(self, at));
+	want(self, return_address(self->g, 2));
+	if (self->g->mode.code64) {
+		put_word(self->g, at + REGS_SP(self), self->g->stack);
+		for (i = 0; i < MAX_KERNEL_SWITCHES; i++)
+			want(self, return_address(self->g, 3));
+	} else {
+		/* the SP is that of the registers, so the next must be above */
+		want(self, return_address(self->g, 3));
+	}
+	expect(self);
+}
+
+/* A frame above registers that lead below the frame again. */
+TEST_F(entry, registers_and_frames_that_loop)
+{
+	uint64_t at = self->g->stack + 0x800;
+	unsigned int i;
+
+	if (!self->g->mode.code64)
+		SKIP(return, "32-bit registers have no SP");
+
+	put_interrupt(self, at, variant->kernel_cs);
+	put_word(self->g, at + REGS_SP(self), self->g->stack);
+	put_word(self->g, at + REGS_BP(self), frame_at(self->g, 0));
+	for (i = 0; i < MAX_KERNEL_SWITCHES; i++) {
+		want(self, return_address(self->g, 2));
+		want(self, return_address(self->g, 3));
+	}
+	want(self, return_address(self->g, 2));
+	expect(self);
+}
+
+/* An interrupt stack that leads to itself. */
+TEST_F(entry, interrupt_stack_that_loops)
+{
+	uint64_t stack = self->g->stack - 0x10000, gpa, frame;
+	/* in 32-bit guests, each round looks two pages up */
+	unsigned int i, rounds = self->g->mode.code64 ? MAX_KERNEL_SWITCHES + 1 :
+							MAX_STACK_PAGES / 2;
+
+	put_interrupt_stack(self, stack);
+	frame = self->g->rbp;
+	gpa = INTERRUPT_STACK_GPA - stack;
+	memcpy(guest_hva(self->g, gpa + frame), &frame, self->word);
+	memcpy(guest_hva(self->g, gpa + (self->g->mode.code64 ? frame + 2 * self->word : stack)),
+	       &self->g->rsp, self->word);
+	for (i = 0; i < rounds; i++)
+		want(self, return_address(self->g, 2));
+	expect(self);
+}
+
+/* A frame of user space in each page, and more pages than MAX_STACK_PAGES. */
+TEST_F(entry, user_frames_in_many_pages)
+{
+	uint64_t at = self->user_stack + 0x10100, gpa = USER_PAGES_GPA;
+	unsigned int i;
+
+	put_word(self->g, self->regs + REGS_BP(self), at);
+	put_word(self->g, self->regs - 2 * self->word, 0);
+	want_kernel_frames(self);
+	want_user(self, 0);
+	for (i = 0; i < 2 * MAX_STACK_PAGES; i++, at += PAGE_SIZE, gpa += PAGE_SIZE) {
+		guest_map(self->g, at & PAGE_MASK, gpa, 1, PTE_U | PTE_W);
+		put_user_word(self, gpa + 0x100, at + PAGE_SIZE);
+		put_user_word(self, gpa + 0x100 + self->user_word, user_return(self, i));
+		if (i < MAX_STACK_PAGES)
+			want(self, user_return(self, i));
+	}
+	expect(self);
+}
+
+int main(int argc, char *argv[])
+{
+	sampler_wait_for_timers();
+	return test_harness_run(argc, argv);
+}
