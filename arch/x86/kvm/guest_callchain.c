@@ -30,12 +30,12 @@
 #define MAX_USER_FRAME		SZ_1M
 
 /*
- * How many pages of stack to look up for a sample, in the kernel and in user space. To
- * look one up costs like some ten frames in a page that is known: a guest that puts each
- * of its frames into another page shall not make the host's samples cost more by an
- * order.
+ * How many pages of guest memory to look up for a sample, page tables included. The stacks
+ * and the code of a program in the kernel are some 20. To look one up costs like one or two
+ * frames in a page that is known: a guest that puts each of its frames into another page
+ * shall not make the host's samples cost more by an order.
  */
-#define MAX_STACK_PAGES		16
+#define MAX_LOOKUPS		80
 
 /*
  * How many times a chain may leave a kernel stack or go through an interrupt in the
@@ -72,7 +72,7 @@ struct saved_regs {
 };
 
 struct guest_unwind {
-	struct kvm_guest_peek peek;
+	struct kvm_guest_peek *peek;
 	struct perf_callchain_entry_ctx *entry;
 	bool wants_kernel;
 	bool wants_user;
@@ -107,7 +107,7 @@ static void unwind_set_mode(struct guest_unwind *unwind, bool user, bool is_64bi
 	if (is_64bit) {
 		unwind->size = 2 * sizeof(u64);
 		unwind->last = U64_MAX - unwind->size + 1;
-		unwind->half_shift = unwind->peek.va_bits - 1;
+		unwind->half_shift = unwind->peek->va_bits - 1;
 	} else {
 		unwind->size = 2 * sizeof(u32);
 		unwind->last = U32_MAX - unwind->size + 1;
@@ -158,7 +158,7 @@ static bool is_credible_ip(struct guest_unwind *unwind, unsigned long ip)
 }
 
 /* Frames of a kernel that are not wanted are on the way to user space. */
-static bool unwind_store(struct guest_unwind *unwind, unsigned long ip)
+static __always_inline bool unwind_store(struct guest_unwind *unwind, unsigned long ip)
 {
 	if (!is_credible_ip(unwind, ip))
 		return false;
@@ -168,15 +168,15 @@ static bool unwind_store(struct guest_unwind *unwind, unsigned long ip)
 	return unwind->hidden_left--;
 }
 
-static bool unwind_frame(struct guest_unwind *unwind)
+static __always_inline bool unwind_frame(struct guest_unwind *unwind)
 {
 	unsigned long ip;
 	union {
 		u64 words64[2];
 		u32 words32[2];
-	} frame;
+	} frame __uninitialized;
 
-	if (!kvm_guest_peek(&unwind->peek, unwind->fp, &frame, unwind->size))
+	if (!kvm_guest_peek(unwind->peek, unwind->fp, &frame, unwind->size))
 		return false;
 
 	unwind->sp = unwind->fp + unwind->size;
@@ -188,7 +188,7 @@ static bool unwind_frame(struct guest_unwind *unwind)
 		unwind->fp = (u32)(frame.words32[0] + unwind->ss_base);
 		ip = (u32)(frame.words32[1] + unwind->cs_base);
 	}
-	return unwind_store(unwind, ip);
+	return kvm_guest_peek_is_text(unwind->peek, ip) && unwind_store(unwind, ip);
 }
 
 /*
@@ -208,9 +208,9 @@ static bool read_regs64(struct guest_unwind *unwind, unsigned long at,
 {
 	u64 bp, words[4];
 
-	if (!kvm_guest_peek(&unwind->peek, at + offsetof(struct pt_regs, bp),
+	if (!kvm_guest_peek(unwind->peek, at + offsetof(struct pt_regs, bp),
 			    &bp, sizeof(bp)) ||
-	    !kvm_guest_peek(&unwind->peek, at + offsetof(struct pt_regs, ip),
+	    !kvm_guest_peek(unwind->peek, at + offsetof(struct pt_regs, ip),
 			    words, sizeof(words)))
 		return false;
 
@@ -226,7 +226,7 @@ static bool read_regs32(struct guest_unwind *unwind, unsigned long at,
 	struct pt_regs32 regs32;
 
 	/* an interrupt in the kernel may have left no SP and SS */
-	if (!kvm_guest_peek(&unwind->peek, at, &regs32, offsetof(struct pt_regs32, sp)))
+	if (!kvm_guest_peek(unwind->peek, at, &regs32, offsetof(struct pt_regs32, sp)))
 		return false;
 
 	*regs = (struct saved_regs) {
@@ -236,7 +236,7 @@ static bool read_regs32(struct guest_unwind *unwind, unsigned long at,
 	if (!(regs32.cs & SEGMENT_RPL_MASK))
 		return true;
 
-	if (!kvm_guest_peek(&unwind->peek, regs->sp, &regs32.sp, sizeof(regs32.sp)))
+	if (!kvm_guest_peek(unwind->peek, regs->sp, &regs32.sp, sizeof(regs32.sp)))
 		return false;
 	regs->sp = regs32.sp;
 	return true;
@@ -279,7 +279,7 @@ static bool unwind_to_user(struct guest_unwind *unwind, const struct saved_regs 
 	    perf_callchain_store_context(unwind->entry, PERF_CONTEXT_GUEST_USER))
 		return false;
 
-	kvm_guest_peek_switch(&unwind->peek, true, MAX_STACK_PAGES);
+	kvm_guest_peek_switch(unwind->peek, true);
 	return unwind_store(unwind, regs->ip);
 }
 
@@ -338,7 +338,7 @@ static bool unwind_interrupt_stack(struct guest_unwind *unwind)
 	if (!unwind->is_64bit)
 		link = ALIGN_DOWN(unwind->sp - 1, 2 * STACK_ALIGN);
 	if (!unwind->fp || !unwind->has_frame || !unwind->switches_left ||
-	    !kvm_guest_peek(&unwind->peek, link, &sp, word))
+	    !kvm_guest_peek(unwind->peek, link, &sp, word))
 		return false;
 
 	if (decode_frame_pointer(unwind) - sp > unwind->max_frame)
@@ -350,13 +350,12 @@ static bool unwind_interrupt_stack(struct guest_unwind *unwind)
 	return true;
 }
 
-static bool unwind_next(struct guest_unwind *unwind)
+/* The frame pointer leads to no frame. Not inline, so that frames are read fast. */
+static noinline bool unwind_entry(struct guest_unwind *unwind)
 {
 	unsigned long at = decode_frame_pointer(unwind);
 	struct saved_regs regs;
 
-	if (is_credible_address(unwind, unwind->fp))
-		return unwind_frame(unwind);
 	if (unwind->is_user)
 		return false;
 	if (at != unwind->fp && is_credible_address(unwind, at) &&
@@ -368,6 +367,13 @@ static bool unwind_next(struct guest_unwind *unwind)
 	return unwind_interrupt_stack(unwind);
 }
 
+static bool unwind_next(struct guest_unwind *unwind)
+{
+	if (likely(is_credible_address(unwind, unwind->fp)))
+		return unwind_frame(unwind);
+	return unwind_entry(unwind);
+}
+
 /*
  * Add the callers of the function that @vcpu was in when it was interrupted, and the
  * user space that called the kernel. There are none if the guest cannot be read.
@@ -377,7 +383,9 @@ void kvm_arch_vcpu_callchain(struct kvm_vcpu *vcpu,
 			     bool kernel, bool user)
 {
 	bool in_user = !kvm_arch_vcpu_in_kernel(vcpu);
+	struct kvm_guest_peek peek __uninitialized;
 	struct guest_unwind unwind = {
+		.peek = &peek,
 		.entry = entry,
 		.wants_kernel = kernel,
 		.wants_user = user,
@@ -385,12 +393,12 @@ void kvm_arch_vcpu_callchain(struct kvm_vcpu *vcpu,
 		.switches_left = MAX_KERNEL_SWITCHES,
 	};
 
-	if (!kvm_guest_peek_start(&unwind.peek, vcpu, in_user, MAX_STACK_PAGES))
+	if (!kvm_guest_peek_start(&peek, vcpu, in_user, MAX_LOOKUPS))
 		return;
 
 	if (unwind_init(&unwind, vcpu, in_user)) {
 		while (unwind_next(&unwind))
 			;
 	}
-	kvm_guest_peek_end(&unwind.peek);
+	kvm_guest_peek_end(&peek);
 }

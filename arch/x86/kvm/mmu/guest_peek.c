@@ -28,6 +28,15 @@
 /* What is no page's address. */
 #define NO_PAGE			1
 
+/* What a walk finds. */
+struct kvm_peek_leaf {
+	u64 gpte;
+	int level;
+	int bits;	/* of an address, for each level */
+	bool user;
+	bool exec;
+};
+
 /* Bits 16:13 of a 4M page's entry are bits 35:32 of its address. */
 #define GPTE32_PSE36_MASK	GENMASK_ULL(16, 13)
 #define GPTE32_PSE36_SHIFT	(32 - 13)
@@ -57,13 +66,28 @@ static bool peek_page_set(struct kvm_peek_page *page, const void *entryp,
 	return true;
 }
 
+static bool peek_pmd(const pmd_t *pmdp, pmd_t pmd, unsigned long hva,
+		     struct kvm_peek_page *page)
+{
+	pte_t *ptep, pte;
+
+	if (pmd_leaf(pmd))
+		return peek_page_set(page, pmdp, pmd_val(pmd), pmd_pfn(pmd) +
+				     (hva >> PAGE_SHIFT) % (PMD_SIZE / PAGE_SIZE));
+
+	ptep = pte_offset_kernel(&pmd, hva);
+	pte = READ_ONCE(*ptep);
+	return peek_page_set(page, ptep, pte_val(pte), pte_pfn(pte));
+}
+
 /*
  * Look @hva up in the host's page tables, as lockless GUP does: with IRQs off,
  * no page table can be freed below this walk. Unlike GUP, take no reference to
  * the page: to drop the last one is not for NMI context. peek_page_read() tells
- * whether the page has remained mapped instead.
+ * whether the page has remained mapped instead. The last entry for 2M is used again
+ * while it is as it was.
  */
-static bool peek_hva(struct mm_struct *mm, unsigned long hva,
+static bool peek_hva(struct kvm_guest_peek *peek, unsigned long hva,
 		     struct kvm_peek_page *page)
 {
 	unsigned long pfn_in_table = hva >> PAGE_SHIFT;
@@ -71,9 +95,12 @@ static bool peek_hva(struct mm_struct *mm, unsigned long hva,
 	p4d_t p4d;
 	pud_t *pudp, pud;
 	pmd_t *pmdp, pmd;
-	pte_t *ptep, pte;
 
-	pgd = READ_ONCE(*pgd_offset(mm, hva));
+	if ((hva ^ peek->pmd_hva) < PMD_SIZE &&
+	    pmd_val(READ_ONCE(*peek->pmdp)) == pmd_val(peek->pmd))
+		return peek_pmd(peek->pmdp, peek->pmd, hva, page);
+
+	pgd = READ_ONCE(*pgd_offset(peek->vcpu->kvm->mm, hva));
 	if (pgd_none(pgd))
 		return false;
 
@@ -93,28 +120,43 @@ static bool peek_hva(struct mm_struct *mm, unsigned long hva,
 	pmd = READ_ONCE(*pmdp);
 	if (!pmd_present(pmd))
 		return false;
-	if (pmd_leaf(pmd))
-		return peek_page_set(page, pmdp, pmd_val(pmd), pmd_pfn(pmd) +
-				     pfn_in_table % (PMD_SIZE / PAGE_SIZE));
 
-	ptep = pte_offset_kernel(&pmd, hva);
-	pte = READ_ONCE(*ptep);
-	return peek_page_set(page, ptep, pte_val(pte), pte_pfn(pte));
+	peek->pmd_hva = hva & PMD_MASK;
+	peek->pmdp = pmdp;
+	peek->pmd = pmd;
+	return peek_pmd(pmdp, pmd, hva, page);
 }
 
 /*
- * Find the page of guest physical memory that is @gfn. Slots that are gone,
- * KVM's own, and those with memory that is private to the guest are no match.
+ * Find the slot of @gfn. Slots that are gone, KVM's own, and those with memory that is
+ * private to the guest are no match.
  */
-static bool peek_gfn(struct kvm_guest_peek *peek, gfn_t gfn,
-		     struct kvm_peek_page *page)
+static struct kvm_memory_slot *peek_slot(struct kvm_guest_peek *peek, gfn_t gfn)
 {
-	struct kvm_memory_slot *slot = __gfn_to_memslot(peek->slots, gfn);
+	struct kvm_memory_slot *slot = peek->slot;
 
+	if (slot && gfn - slot->base_gfn < slot->npages)
+		return slot;
+
+	slot = __gfn_to_memslot(peek->slots, gfn);
 	if (!kvm_is_visible_memslot(slot) || kvm_slot_can_be_private(slot))
+		return NULL;
+
+	peek->slot = slot;
+	return slot;
+}
+
+/* Find the page of guest physical memory that is @gfn. */
+static bool peek_gfn(struct kvm_guest_peek *peek, gfn_t gfn, struct kvm_peek_page *page)
+{
+	struct kvm_memory_slot *slot;
+
+	if (!peek->lookups_left)
 		return false;
 
-	return peek_hva(peek->vcpu->kvm->mm, __gfn_to_hva_memslot(slot, gfn), page);
+	peek->lookups_left--;
+	slot = peek_slot(peek, gfn);
+	return slot && peek_hva(peek, __gfn_to_hva_memslot(slot, gfn), page);
 }
 
 /*
@@ -147,16 +189,6 @@ fault:
 	return false;
 }
 
-static bool peek_gpte(struct kvm_guest_peek *peek, gpa_t gpa, unsigned int size,
-		      u64 *gpte)
-{
-	struct kvm_peek_page page;
-
-	*gpte = 0;
-	return peek_gfn(peek, gpa_to_gfn(gpa), &page) &&
-	       peek_page_read(&page, offset_in_page(gpa), gpte, size);
-}
-
 static bool is_pdpte(struct kvm_mmu *mmu, int level)
 {
 	return level == PT32E_ROOT_LEVEL &&
@@ -170,9 +202,12 @@ static bool is_usable_gpte(struct kvm_mmu *mmu, u64 gpte, int level)
 	if (!(gpte & PT_PRESENT_MASK))
 		return false;
 
-	/* What is the page size bit elsewhere is a reserved one in a PDPTE. */
+	/*
+	 * What is the page size bit elsewhere is a reserved one in a PDPTE. So is
+	 * the accessed bit, but QEMU's emulation of the CPU sets it.
+	 */
 	if (is_pdpte(mmu, level))
-		return !(gpte & rsvd->rsvd_bits_mask[0][level - 1]);
+		return !(gpte & rsvd->rsvd_bits_mask[0][level - 1] & ~PT_ACCESSED_MASK);
 
 	return !__is_rsvd_bits_set(rsvd, gpte, level);
 }
@@ -200,62 +235,115 @@ static gpa_t guest_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu)
 	}
 }
 
+static bool peek_root(struct kvm_guest_peek *peek)
+{
+	struct kvm_mmu *mmu = peek->vcpu->arch.walk_mmu;
+	gpa_t gpa = guest_root(peek->vcpu, mmu);
+	int level = mmu->cpu_role.base.level;
+	struct kvm_peek_table *root = &peek->data_walk.tables[level - 1];
+
+	if (!peek_gfn(peek, gpa_to_gfn(gpa), &root->page))
+		return false;
+
+	root->offset = offset_in_page(gpa);
+	root->user = true;
+	root->exec = true;
+	peek->data_walk.level = level;
+	peek->text_walk.level = level;
+	peek->text_walk.tables[level - 1] = *root;
+	return true;
+}
+
+/* The lowest known table that leads to @gva as well. */
+static int peek_lowest_table(struct kvm_mmu *mmu, const struct kvm_peek_walk *walk,
+			     gva_t gva, int bits)
+{
+	int level = walk->level;
+
+	while (level < mmu->cpu_role.base.level &&
+	       (gva ^ walk->gva) >> (PAGE_SHIFT + level * bits))
+		level++;
+	return level;
+}
+
+/*
+ * Code that the guest may not execute is none. Linux with page table isolation forbids
+ * the kernel all code of user space, in the highest table.
+ */
+static bool is_exec_gpte(struct kvm_guest_peek *peek, u64 gpte, int level)
+{
+	return !(gpte & PT64_NX_MASK) ||
+	       (peek->user && level == peek->vcpu->arch.walk_mmu->cpu_role.base.level);
+}
+
 /*
  * Walk the guest's page tables as they are in its memory; for PAE this includes
- * the PDPTEs, as those that the CPU holds cannot be had without sleeping.
+ * the PDPTEs, as those that the CPU holds cannot be had without sleeping. The walk goes
+ * on from the last one where it can. Return the entry of the page, and its level.
  */
-static bool peek_walk(struct kvm_guest_peek *peek, gva_t gva, gfn_t *gfn)
+static bool peek_walk(struct kvm_guest_peek *peek, struct kvm_peek_walk *walk, gva_t gva,
+		      struct kvm_peek_leaf *leaf)
 {
 	struct kvm_mmu *mmu = peek->vcpu->arch.walk_mmu;
 	bool small = mmu->cpu_role.base.has_4_byte_gpte;
 	int bits = small ? GPTE32_LEVEL_BITS : GPTE64_LEVEL_BITS;
 	unsigned int size = small ? sizeof(u32) : sizeof(u64);
-	gpa_t gpa = guest_root(peek->vcpu, mmu);
-	int level = mmu->cpu_role.base.level;
-	bool user = true;
+	struct kvm_peek_table *table, *next;
+	int level;
 	u64 gpte;
 
+	if (peek->va_bits && !__is_canonical_address(gva, peek->va_bits))
+		return false;
+
+	level = peek_lowest_table(mmu, walk, gva, bits);
+	walk->gva = gva;
 	for (;; level--) {
-		gpa += __PT_INDEX(gva, level, bits) * size;
-		if (!peek_gpte(peek, gpa, size, &gpte) ||
+		walk->level = level;
+		table = &walk->tables[level - 1];
+		gpte = 0;
+		if (!peek_page_read(&table->page, table->offset +
+				    __PT_INDEX(gva, level, bits) * size, &gpte, size) ||
 		    !is_usable_gpte(mmu, gpte, level))
 			return false;
 
-		if (!is_pdpte(mmu, level))
-			user &= !!(gpte & PT_USER_MASK);
+		leaf->user = table->user && (gpte & PT_USER_MASK || is_pdpte(mmu, level));
+		leaf->exec = table->exec && is_exec_gpte(peek, gpte, level);
 		if (is_leaf_gpte(mmu, gpte, level))
 			break;
-		gpa = gpte & __PT_BASE_ADDR_MASK;
+
+		next = &walk->tables[level - 2];
+		if (!peek_gfn(peek, gpa_to_gfn(gpte & __PT_BASE_ADDR_MASK), &next->page))
+			return false;
+		next->offset = 0;
+		next->user = leaf->user;
+		next->exec = leaf->exec;
 	}
+	leaf->gpte = gpte;
+	leaf->level = level;
+	leaf->bits = bits;
+	return leaf->user == peek->user;
+}
 
-	if (user != peek->user)
-		return false;
+static gfn_t leaf_gfn(const struct kvm_peek_leaf *leaf, gva_t gva)
+{
+	gpa_t gpa = leaf->gpte & __PT_LVL_ADDR_MASK(__PT_BASE_ADDR_MASK, leaf->level, leaf->bits);
 
-	gpa = gpte & __PT_LVL_ADDR_MASK(__PT_BASE_ADDR_MASK, level, bits);
-	gpa |= gva & __PT_LVL_OFFSET_MASK(__PT_BASE_ADDR_MASK, level, bits);
-	if (small && level > PG_LEVEL_4K)
-		gpa |= (gpte & GPTE32_PSE36_MASK) << GPTE32_PSE36_SHIFT;
-
-	*gfn = gpa_to_gfn(gpa);
-	return true;
+	gpa |= gva & __PT_LVL_OFFSET_MASK(__PT_BASE_ADDR_MASK, leaf->level, leaf->bits);
+	if (leaf->bits == GPTE32_LEVEL_BITS && leaf->level > PG_LEVEL_4K)
+		gpa |= (leaf->gpte & GPTE32_PSE36_MASK) << GPTE32_PSE36_SHIFT;
+	return gpa_to_gfn(gpa);
 }
 
 static bool peek_translate(struct kvm_guest_peek *peek, gva_t gva)
 {
-	gfn_t gfn;
+	struct kvm_peek_leaf leaf;
 
 	if (peek->gva == gva)
 		return true;
 
 	peek->gva = NO_PAGE;
-	if (peek->va_bits && !__is_canonical_address(gva, peek->va_bits))
-		return false;
-
-	if (!peek->translations_left)
-		return false;
-
-	peek->translations_left--;
-	if (!peek_walk(peek, gva, &gfn) || !peek_gfn(peek, gfn, &peek->page))
+	if (!peek_walk(peek, &peek->data_walk, gva, &leaf) ||
+	    !peek_gfn(peek, leaf_gfn(&leaf, gva), &peek->page))
 		return false;
 
 	peek->gva = gva;
@@ -292,18 +380,34 @@ static bool is_guest_readable(struct kvm_vcpu *vcpu)
 	       !is_guest_mode(vcpu) && !is_smm(vcpu) && is_paging(vcpu);
 }
 
+void kvm_guest_peek_end(struct kvm_guest_peek *peek)
+{
+	__acquire(&peek->vcpu->kvm->srcu);
+	__srcu_read_unlock(&peek->vcpu->kvm->srcu, peek->srcu_idx);
+	pagefault_enable();
+	local_irq_restore(peek->irqflags);
+}
+
+static void peek_forget(struct kvm_guest_peek *peek)
+{
+	peek->gva = NO_PAGE;
+	peek->text = 0;
+	peek->text_size = 0;
+}
+
 /**
  * kvm_guest_peek_start - get ready to read virtual memory of the running guest
  * @peek:	the reader's state, to be ended by kvm_guest_peek_end()
  * @vcpu:	the vCPU that this CPU has run until now
  * @user:	read user pages only; if false, supervisor pages only
- * @max_translations: how many pages may be looked up, which bounds the work
+ * @max_lookups: how many pages of guest memory may be looked up, page tables included,
+ *		which bounds the work
  *
  * IRQs are off until the end, even in a caller that had them on. Returns false,
  * with nothing to end, if this guest's memory cannot be read.
  */
 bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
-			  bool user, unsigned int max_translations)
+			  bool user, unsigned int max_lookups)
 {
 	if (!is_guest_readable(vcpu))
 		return false;
@@ -324,10 +428,16 @@ bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
 
 	peek->vcpu = vcpu;
 	peek->user = user;
-	peek->translations_left = max_translations;
+	peek->lookups_left = max_lookups;
 	peek->va_bits = is_long_mode(vcpu) ? vcpu_virt_addr_bits(vcpu) : 0;
-	peek->gva = NO_PAGE;
-	return true;
+	peek->slot = NULL;
+	peek->pmd_hva = ULONG_MAX;	/* no address of user space */
+	peek_forget(peek);
+	if (peek_root(peek))
+		return true;
+
+	kvm_guest_peek_end(peek);
+	return false;
 }
 
 /**
@@ -351,19 +461,22 @@ bool kvm_guest_peek(struct kvm_guest_peek *peek, gva_t gva, void *dst,
 	return peek_pages(peek, gva, dst, len);
 }
 
-/* Go on with reads of the other kind of pages, with a bound of their own. */
-void kvm_guest_peek_switch(struct kvm_guest_peek *peek, bool user,
-			   unsigned int max_translations)
+/* kvm_guest_peek_is_text() outside the range that is known */
+bool kvm_guest_peek_find_text(struct kvm_guest_peek *peek, gva_t gva)
 {
-	peek->user = user;
-	peek->translations_left = max_translations;
-	peek->gva = NO_PAGE;
+	struct kvm_peek_leaf leaf;
+
+	if (!peek_walk(peek, &peek->text_walk, gva, &leaf) || !leaf.exec)
+		return false;
+
+	peek->text_size = 1ul << __PT_LEVEL_SHIFT(leaf.level, leaf.bits);
+	peek->text = gva & -peek->text_size;
+	return true;
 }
 
-void kvm_guest_peek_end(struct kvm_guest_peek *peek)
+/* Go on with reads of the other kind of pages. */
+void kvm_guest_peek_switch(struct kvm_guest_peek *peek, bool user)
 {
-	__acquire(&peek->vcpu->kvm->srcu);
-	__srcu_read_unlock(&peek->vcpu->kvm->srcu, peek->srcu_idx);
-	pagefault_enable();
-	local_irq_restore(peek->irqflags);
+	peek->user = user;
+	peek_forget(peek);
 }

@@ -52,13 +52,13 @@ data=$(mktemp -d)
 trap 'rm -r "$data"' EXIT
 depth=20
 
-# record NAME PROGRAM[,ARG]...: profile the guest while PROGRAM runs
+# record NAME PROGRAM[,ARG]... [EVENT]: profile the guest while PROGRAM runs
 record()
 {
 	guest_start workload "$2" &&
 	guest_expect ready &&
 	perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
-		record -q -g -a -e "$event" -c "$period" -o "$data/$1" -- \
+		record -q -g -a -e "${3:-$event}" -c "$period" -o "$data/$1" -- \
 		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
 	guest_wait &&
 	cp "$GUEST_DIR/kallsyms" "$data/kallsyms"
@@ -265,6 +265,13 @@ turns_complete()
 {
 	share turns.txt 99 '^user spin( |$)' \
 		"^user spin (down ){5}((down ){$((depth - 5))})?main( [^ ]+)?\$"
+}
+
+recorded_cut()
+{
+	record cut "recurse,$depth,1000" "$event/max-stack=5/" &&
+	chains cut recurse > "$data/cut.txt" &&
+	share cut.txt 100 '^user spin ' '^user spin( down){4}$'
 }
 
 # report ARG...: the output of "perf kvm report"
@@ -502,7 +509,7 @@ inside_agrees()
 		}' "$data/inside.txt" "$data/outside.txt"
 }
 
-ktap_set_plan 33
+ktap_set_plan 34
 ktap_test_result "callgraph: recorded" recorded_callgraph
 ktap_test_result "callgraph: chains are complete to main" complete_to_main callgraph.txt
 ktap_test_result "callgraph: chains are paths of the call tree" path_of_the_tree callgraph.txt
@@ -528,6 +535,7 @@ ktap_test_result "both: chains do not mix" both_apart
 ktap_test_result "both: diff to callgraph alone" diff_of_both
 ktap_test_result "taking turns: recorded" recorded_turns
 ktap_test_result "taking turns: chains are complete" turns_complete
+ktap_test_result "max-stack: chains are cut" recorded_cut
 ktap_test_result "top: started" started_top
 ktap_test_result "top: of the guest" top_of_guest
 ktap_test_result "top: of the host and the guest" top_of_both

@@ -10,9 +10,7 @@
  *  - Saved registers that are not credible end the chain.
  *  - Samples do not change guest memory and cause no exit to user space.
  */
-#include <asm/ptrace.h>
 #include <linux/perf_event.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "guest_callchain.h"
@@ -23,7 +21,7 @@
 #include "test_util.h"
 
 /* must match arch/x86/kvm/guest_callchain.c */
-#define MAX_STACK_PAGES		16
+#define MAX_LOOKUPS		80
 #define MAX_KERNEL_SWITCHES	8
 #define MAX_HIDDEN_FRAMES	127
 
@@ -44,10 +42,11 @@
 #define USER_FRAMES		3
 #define MAX_ENTRIES		160
 
-/* struct pt_regs of 32-bit kernels, in words */
+/* struct pt_regs of 64-bit and 32-bit kernels, in words */
+enum { BP64 = 4, IP64 = 16, CS64 = 17, FLAGS64 = 18, SP64 = 19, SIZE64 = 21 };
 enum { BP32 = 5, IP32 = 12, CS32 = 13, FLAGS32 = 14, SP32 = 15, SIZE32 = 17 };
 
-FIXTURE(entry) {
+struct entry {
 	struct guest *g;
 	uint64_t user_code, user_stack, user_bp;
 	uint64_t regs;			/* of the system call: at the top of the stack */
@@ -57,6 +56,10 @@ FIXTURE(entry) {
 	uint64_t want[MAX_ENTRIES];
 	unsigned int nr;
 	bool no_start;			/* neither the marker of the kernel nor the IP */
+};
+
+FIXTURE(entry) {
+	struct entry e;
 };
 
 FIXTURE_VARIANT(entry) {
@@ -95,24 +98,20 @@ FIXTURE_VARIANT_ADD(entry, two_levels)
 	.kernel_cs = KERNEL32_CS, .user_cs = KERNEL32_USER_CS,
 };
 
-static unsigned int regs_size(FIXTURE_DATA(entry) *e)
-{
-	return e->g->mode.code64 ? sizeof(struct pt_regs) : SIZE32 * 4;
-}
-
 /* The offset in pt_regs of one of its words. */
-static unsigned int regs_offset(FIXTURE_DATA(entry) *e, unsigned int offset64, unsigned int word32)
+static unsigned int regs_offset(const struct entry *e, int word64, int word32)
 {
-	return e->g->mode.code64 ? offset64 : word32 * 4;
+	return e->g->mode.code64 ? word64 * 8 : word32 * 4;
 }
 
-#define REGS_BP(e)	regs_offset(e, offsetof(struct pt_regs, rbp), BP32)
-#define REGS_IP(e)	regs_offset(e, offsetof(struct pt_regs, rip), IP32)
-#define REGS_CS(e)	regs_offset(e, offsetof(struct pt_regs, cs), CS32)
-#define REGS_FLAGS(e)	regs_offset(e, offsetof(struct pt_regs, eflags), FLAGS32)
-#define REGS_SP(e)	regs_offset(e, offsetof(struct pt_regs, rsp), SP32)
+#define REGS_BP(e)	regs_offset(e, BP64, BP32)
+#define REGS_IP(e)	regs_offset(e, IP64, IP32)
+#define REGS_CS(e)	regs_offset(e, CS64, CS32)
+#define REGS_FLAGS(e)	regs_offset(e, FLAGS64, FLAGS32)
+#define REGS_SP(e)	regs_offset(e, SP64, SP32)
+#define REGS_SIZE(e)	regs_offset(e, SIZE64, SIZE32)
 
-static void put_regs(FIXTURE_DATA(entry) *e, uint64_t at, uint16_t cs, uint64_t ip, uint64_t sp,
+static void put_regs(struct entry *e, uint64_t at, uint16_t cs, uint64_t ip, uint64_t sp,
 		     uint64_t bp)
 {
 	put_word(e->g, at + REGS_BP(e), bp);
@@ -125,28 +124,28 @@ static void put_regs(FIXTURE_DATA(entry) *e, uint64_t at, uint16_t cs, uint64_t 
 }
 
 /* What the entry code of Linux puts into the frame pointer. */
-static uint64_t encode(FIXTURE_DATA(entry) *e, uint64_t regs)
+static uint64_t encode(struct entry *e, uint64_t regs)
 {
 	return e->g->mode.code64 ? regs + 1 : regs & 0x7fffffff;
 }
 
-static uint64_t user_ip(FIXTURE_DATA(entry) *e)
+static uint64_t user_ip(struct entry *e)
 {
 	return e->user_code + 0x123;
 }
 
-static uint64_t user_return(FIXTURE_DATA(entry) *e, unsigned int n)
+static uint64_t user_return(struct entry *e, unsigned int n)
 {
 	return e->user_code + 0x200 + n * 0x10;
 }
 
-static void put_user_word(FIXTURE_DATA(entry) *e, uint64_t gpa, uint64_t val)
+static void put_user_word(struct entry *e, uint64_t gpa, uint64_t val)
 {
 	memcpy(guest_hva(e->g, gpa), &val, e->user_word);
 }
 
 /* Frames of user space at distances of 0x100 bytes. The last has no caller. */
-static void map_user(FIXTURE_DATA(entry) *e, bool user64)
+static void map_user(struct entry *e, bool user64)
 {
 	unsigned int i;
 
@@ -166,9 +165,9 @@ static void map_user(FIXTURE_DATA(entry) *e, bool user64)
 }
 
 /* The last frame of a system call, with pt_regs above it, at the top of the stack. */
-static void put_system_call(FIXTURE_DATA(entry) *e, uint16_t cs)
+static void put_system_call(struct entry *e, uint16_t cs)
 {
-	e->regs = e->g->stack + 2 * PAGE_SIZE - regs_size(e);
+	e->regs = e->g->stack + 2 * PAGE_SIZE - REGS_SIZE(e);
 	put_frame(e->g, frame_at(e->g, 0), e->regs - 2 * e->word, return_address(e->g, 0));
 	put_frame(e->g, e->regs - 2 * e->word, e->g->mode.code64 ? 0 : e->user_bp,
 		  return_address(e->g, 1));
@@ -177,35 +176,39 @@ static void put_system_call(FIXTURE_DATA(entry) *e, uint16_t cs)
 
 FIXTURE_SETUP(entry)
 {
+	struct entry *e = &self->e;
+
 	if (variant->mode.paging == PAGING_LA57 && !kvm_cpu_has(X86_FEATURE_LA57))
 		SKIP(return, "the host has no 5-level paging");
-	self->g = guest_new(&variant->mode);
-	self->word = variant->mode.code64 ? 8 : 4;
-	map_user(self, variant->user64);
-	put_system_call(self, variant->user_cs);
+	e->g = guest_new(&variant->mode);
+	e->word = variant->mode.code64 ? 8 : 4;
+	map_user(e, variant->user64);
+	put_system_call(e, variant->user_cs);
 }
 
 FIXTURE_TEARDOWN(entry)
 {
-	if (self->g)
-		guest_free(self->g);
+	struct entry *e = &self->e;
+
+	if (e->g)
+		guest_free(e->g);
 }
 
 /* ---- what is wanted */
 
-static void want(FIXTURE_DATA(entry) *e, uint64_t entry)
+static void want(struct entry *e, uint64_t entry)
 {
 	TEST_ASSERT(e->nr < MAX_ENTRIES, "out of entries");
 	e->want[e->nr++] = entry;
 }
 
-static void want_kernel_frames(FIXTURE_DATA(entry) *e)
+static void want_kernel_frames(struct entry *e)
 {
 	want(e, return_address(e->g, 0));
 	want(e, return_address(e->g, 1));
 }
 
-static void want_user(FIXTURE_DATA(entry) *e, unsigned int frames)
+static void want_user(struct entry *e, unsigned int frames)
 {
 	unsigned int i;
 
@@ -217,7 +220,7 @@ static void want_user(FIXTURE_DATA(entry) *e, unsigned int frames)
 
 static const char *check_entries(struct guest *g, const struct sample *sample, const void *data)
 {
-	const FIXTURE_DATA(entry) *e = data;
+	const struct entry *e = data;
 	unsigned int i, start = e->no_start ? 0 : 2;
 	const char *why = e->no_start ? NULL : sample_check_start(g, sample);
 
@@ -231,13 +234,13 @@ static const char *check_entries(struct guest *g, const struct sample *sample, c
 	return NULL;
 }
 
-static void expect_attr(FIXTURE_DATA(entry) *e, struct perf_event_attr *attr)
+static void expect_attr(struct entry *e, struct perf_event_attr *attr)
 {
 	expect_samples(e->g, attr, check_entries, e);
 	e->nr = 0;
 }
 
-static void expect(FIXTURE_DATA(entry) *e)
+static void expect(struct entry *e)
 {
 	struct perf_event_attr attr = {};
 
@@ -248,76 +251,84 @@ static void expect(FIXTURE_DATA(entry) *e)
 
 TEST_F(entry, system_call)
 {
-	want_kernel_frames(self);
-	want_user(self, USER_FRAMES);
-	expect(self);
+	struct entry *e = &self->e;
+
+	want_kernel_frames(e);
+	want_user(e, USER_FRAMES);
+	expect(e);
 }
 
 /* Below the top of the stack, Linux leaves two words free with FRED or for VM86. */
 TEST_F(entry, system_call_below_the_padding)
 {
-	uint64_t regs = self->regs - 16;
+	struct entry *e = &self->e;
+	uint64_t regs = e->regs - 16;
 
-	put_frame(self->g, frame_at(self->g, 0), regs - 2 * self->word,
-		  return_address(self->g, 0));
-	put_frame(self->g, regs - 2 * self->word, 0, return_address(self->g, 1));
-	put_regs(self, regs, variant->user_cs, user_ip(self), self->user_stack + 0x80,
-		 self->user_bp);
-	want_kernel_frames(self);
-	want_user(self, USER_FRAMES);
-	expect(self);
+	put_frame(e->g, frame_at(e->g, 0), regs - 2 * e->word,
+		  return_address(e->g, 0));
+	put_frame(e->g, regs - 2 * e->word, 0, return_address(e->g, 1));
+	put_regs(e, regs, variant->user_cs, user_ip(e), e->user_stack + 0x80,
+		 e->user_bp);
+	want_kernel_frames(e);
+	want_user(e, USER_FRAMES);
+	expect(e);
 }
 
 /* The sample is in the entry code, which has no frame: the registers are next. */
 TEST_F(entry, in_the_entry_code)
 {
-	self->g->rsp = self->regs;
-	self->g->rbp = 0;
-	want_user(self, USER_FRAMES);
-	expect(self);
+	struct entry *e = &self->e;
 
-	self->g->rsp = self->regs - self->word;
-	self->g->rbp = encode(self, self->regs);
-	want_user(self, USER_FRAMES);
-	expect(self);
+	e->g->rsp = e->regs;
+	e->g->rbp = 0;
+	want_user(e, USER_FRAMES);
+	expect(e);
+
+	e->g->rsp = e->regs - e->word;
+	e->g->rbp = encode(e, e->regs);
+	want_user(e, USER_FRAMES);
+	expect(e);
 }
 
 TEST_F(entry, exception)
 {
-	uint64_t regs = self->g->stack + 0x800;
+	struct entry *e = &self->e;
+	uint64_t regs = e->g->stack + 0x800;
 
-	put_frame(self->g, frame_at(self->g, 0), encode(self, regs), return_address(self->g, 0));
-	put_regs(self, regs, variant->user_cs, user_ip(self), self->user_stack + 0x80,
-		 self->user_bp);
-	want(self, return_address(self->g, 0));
-	want_user(self, USER_FRAMES);
-	expect(self);
+	put_frame(e->g, frame_at(e->g, 0), encode(e, regs), return_address(e->g, 0));
+	put_regs(e, regs, variant->user_cs, user_ip(e), e->user_stack + 0x80,
+		 e->user_bp);
+	want(e, return_address(e->g, 0));
+	want_user(e, USER_FRAMES);
+	expect(e);
 }
 
 /* An interrupt in the kernel, during a system call. */
-static void put_interrupt(FIXTURE_DATA(entry) *e, uint64_t at, uint16_t cs)
+static void put_interrupt(struct entry *e, uint64_t at, uint16_t cs)
 {
 	put_frame(e->g, frame_at(e->g, 0), encode(e, at), return_address(e->g, 2));
-	put_regs(e, at, cs, return_address(e->g, 3), at + regs_size(e),
+	put_regs(e, at, cs, return_address(e->g, 3), at + REGS_SIZE(e),
 		 frame_at(e->g, 1));
 	put_frame(e->g, frame_at(e->g, 1), e->regs - 2 * e->word, return_address(e->g, 0));
 }
 
 TEST_F(entry, interrupt)
 {
-	put_interrupt(self, self->g->stack + 0x800, variant->kernel_cs);
-	want(self, return_address(self->g, 2));
-	want(self, return_address(self->g, 3));
-	want_kernel_frames(self);
-	want_user(self, USER_FRAMES);
-	expect(self);
+	struct entry *e = &self->e;
+
+	put_interrupt(e, e->g->stack + 0x800, variant->kernel_cs);
+	want(e, return_address(e->g, 2));
+	want(e, return_address(e->g, 3));
+	want_kernel_frames(e);
+	want_user(e, USER_FRAMES);
+	expect(e);
 }
 
 /*
  * The handler has a stack of its own, below or above the interrupted one: the stack
  * pointer of that is above the first frame, or in 32-bit kernels at the bottom.
  */
-static void put_interrupt_stack(FIXTURE_DATA(entry) *e, uint64_t stack)
+static void put_interrupt_stack(struct entry *e, uint64_t stack)
 {
 	uint64_t frame = stack + 2 * PAGE_SIZE - 3 * e->word;
 	uint64_t link = e->g->mode.code64 ? frame + 2 * e->word : stack;
@@ -336,285 +347,336 @@ static void put_interrupt_stack(FIXTURE_DATA(entry) *e, uint64_t stack)
 
 TEST_F(entry, interrupt_stack)
 {
-	put_interrupt_stack(self, self->g->stack - 0x10000);
-	want(self, return_address(self->g, 2));
-	want_kernel_frames(self);
-	want_user(self, USER_FRAMES);
-	expect(self);
+	struct entry *e = &self->e;
+
+	put_interrupt_stack(e, e->g->stack - 0x10000);
+	want(e, return_address(e->g, 2));
+	want_kernel_frames(e);
+	want_user(e, USER_FRAMES);
+	expect(e);
 }
 
 TEST_F(entry, interrupt_stack_above)
 {
-	put_interrupt_stack(self, self->g->stack + 0x10000);
-	want(self, return_address(self->g, 2));
-	want_kernel_frames(self);
-	want_user(self, USER_FRAMES);
-	expect(self);
+	struct entry *e = &self->e;
+
+	put_interrupt_stack(e, e->g->stack + 0x10000);
+	want(e, return_address(e->g, 2));
+	want_kernel_frames(e);
+	want_user(e, USER_FRAMES);
+	expect(e);
 }
 
 /* ---- attributes of the event */
 
 TEST_F(entry, excluded)
 {
+	struct entry *e = &self->e;
 	struct perf_event_attr no_kernel = { .exclude_callchain_kernel = 1 };
 	struct perf_event_attr no_user = { .exclude_callchain_user = 1 };
 
-	want_kernel_frames(self);
-	expect_attr(self, &no_user);
+	want_kernel_frames(e);
+	expect_attr(e, &no_user);
 
-	self->no_start = true;
-	want_user(self, USER_FRAMES);
-	expect_attr(self, &no_kernel);
+	e->no_start = true;
+	want_user(e, USER_FRAMES);
+	expect_attr(e, &no_kernel);
 }
 
 /* The IP, frames of the kernel and of user space count alike; markers do not. */
 TEST_F(entry, max_stack)
 {
+	struct entry *e = &self->e;
 	struct perf_event_attr five = { .sample_max_stack = 5 };
 	struct perf_event_attr three = { .sample_max_stack = 3 };
 
-	want_kernel_frames(self);
-	want_user(self, 1);
-	expect_attr(self, &five);
+	want_kernel_frames(e);
+	want_user(e, 1);
+	expect_attr(e, &five);
 
-	want_kernel_frames(self);
-	want(self, PERF_CONTEXT_GUEST_USER);
-	expect_attr(self, &three);
+	want_kernel_frames(e);
+	want(e, PERF_CONTEXT_GUEST_USER);
+	expect_attr(e, &three);
 }
 
 /* Frames of the kernel that are excluded do not count, except against a limit. */
 TEST_F(entry, max_stack_excluded)
 {
+	struct entry *e = &self->e;
 	struct perf_event_attr attr = { .sample_max_stack = 2, .exclude_callchain_kernel = 1 };
-	uint64_t at = frame_at(self->g, 0), last = self->regs - 2 * self->word;
+	uint64_t at = frame_at(e->g, 0), last = e->regs - 2 * e->word;
 	unsigned int i;
 
-	self->no_start = true;
-	for (i = 1; i < MAX_HIDDEN_FRAMES; i++, at += 2 * self->word)
-		put_frame(self->g, at, at + 2 * self->word, return_address(self->g, 0));
-	put_frame(self->g, at - 2 * self->word, last, return_address(self->g, 0));
-	want_user(self, 1);
-	expect_attr(self, &attr);
+	e->no_start = true;
+	for (i = 1; i < MAX_HIDDEN_FRAMES; i++, at += 2 * e->word)
+		put_frame(e->g, at, at + 2 * e->word, return_address(e->g, 0));
+	put_frame(e->g, at - 2 * e->word, last, return_address(e->g, 0));
+	want_user(e, 1);
+	expect_attr(e, &attr);
 
-	put_frame(self->g, at - 2 * self->word, at, return_address(self->g, 0));
-	put_frame(self->g, at, last, return_address(self->g, 0));
-	expect_attr(self, &attr);
+	put_frame(e->g, at - 2 * e->word, at, return_address(e->g, 0));
+	put_frame(e->g, at, last, return_address(e->g, 0));
+	expect_attr(e, &attr);
 }
 
 /* ---- registers that are not credible */
 
 TEST_F(entry, bad_cs)
 {
+	struct entry *e = &self->e;
 	const uint16_t bad[] = { 0, 3, 8, 0x18, 0x1b, 0x2b, 0x37, 0x63, 0x70, 0x13, 0xffff };
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
-		put_word(self->g, self->regs + REGS_CS(self), bad[i]);
-		want_kernel_frames(self);
-		expect(self);
+		put_word(e->g, e->regs + REGS_CS(e), bad[i]);
+		want_kernel_frames(e);
+		expect(e);
 	}
 
 	/* the selectors of the other kind of kernel */
-	put_word(self->g, self->regs + REGS_CS(self),
-		 self->g->mode.code64 ? KERNEL32_USER_CS : USER_CS);
-	want_kernel_frames(self);
-	expect(self);
+	put_word(e->g, e->regs + REGS_CS(e),
+		 e->g->mode.code64 ? KERNEL32_USER_CS : USER_CS);
+	want_kernel_frames(e);
+	expect(e);
 }
 
 TEST_F(entry, bad_flags)
 {
+	struct entry *e = &self->e;
 	const uint32_t bad[] = { 0, ~2u, FLAGS | FLAGS_VM };
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
-		put_word(self->g, self->regs + REGS_FLAGS(self), bad[i]);
-		want_kernel_frames(self);
-		expect(self);
+		put_word(e->g, e->regs + REGS_FLAGS(e), bad[i]);
+		want_kernel_frames(e);
+		expect(e);
 	}
 }
 
 TEST_F(entry, bad_user_ip)
 {
+	struct entry *e = &self->e;
 	const uint64_t bad[] = {
-		0, self->g->code, BIT_ULL(63), variant->user64 ? BIT_ULL(60) : BIT_ULL(32),
+		0, e->g->code, BIT_ULL(63), variant->user64 ? BIT_ULL(60) : BIT_ULL(32),
 	};
 	unsigned int i;
 
 	/* to 32-bit kernels, all but 0 are possible */
-	for (i = 0; i < (self->g->mode.code64 ? ARRAY_SIZE(bad) : 1); i++) {
-		put_word(self->g, self->regs + REGS_IP(self), bad[i]);
-		want_kernel_frames(self);
-		expect(self);
+	for (i = 0; i < (e->g->mode.code64 ? ARRAY_SIZE(bad) : 1); i++) {
+		put_word(e->g, e->regs + REGS_IP(e), bad[i]);
+		want_kernel_frames(e);
+		expect(e);
 	}
 }
 
 TEST_F(entry, bad_kernel_ip)
 {
-	uint64_t at = self->g->stack + 0x800;
+	struct entry *e = &self->e;
+	uint64_t at = e->g->stack + 0x800;
 
-	put_interrupt(self, at, variant->kernel_cs);
-	put_word(self->g, at + REGS_IP(self), self->g->mode.code64 ? user_ip(self) : 0);
-	want(self, return_address(self->g, 2));
-	expect(self);
+	put_interrupt(e, at, variant->kernel_cs);
+	put_word(e->g, at + REGS_IP(e), e->g->mode.code64 ? user_ip(e) : 0);
+	want(e, return_address(e->g, 2));
+	expect(e);
 }
 
 /* Not at the top of the stack, and not encoded: no registers. */
 TEST_F(entry, system_call_amidst_the_stack)
 {
-	uint64_t regs = self->g->stack + 0x800;
+	struct entry *e = &self->e;
+	uint64_t regs = e->g->stack + 0x800;
 
-	put_frame(self->g, frame_at(self->g, 0), regs - 2 * self->word,
-		  return_address(self->g, 0));
-	put_frame(self->g, regs - 2 * self->word, 0, return_address(self->g, 1));
-	put_regs(self, regs, variant->user_cs, user_ip(self), self->user_stack + 0x80,
-		 self->user_bp);
-	want_kernel_frames(self);
-	expect(self);
+	put_frame(e->g, frame_at(e->g, 0), regs - 2 * e->word,
+		  return_address(e->g, 0));
+	put_frame(e->g, regs - 2 * e->word, 0, return_address(e->g, 1));
+	put_regs(e, regs, variant->user_cs, user_ip(e), e->user_stack + 0x80,
+		 e->user_bp);
+	want_kernel_frames(e);
+	expect(e);
 }
 
 /* The frame pointer of the last frame is neither 0 nor that of user space. */
 TEST_F(entry, system_call_with_another_frame_pointer)
 {
-	put_word(self->g, self->regs - 2 * self->word, self->user_bp + 0x10);
-	want_kernel_frames(self);
-	expect(self);
+	struct entry *e = &self->e;
+
+	put_word(e->g, e->regs - 2 * e->word, e->user_bp + 0x10);
+	want_kernel_frames(e);
+	expect(e);
 }
 
 /* Each of these addresses for the registers is below, far above or unaligned. */
 TEST_F(entry, bad_addresses)
 {
+	struct entry *e = &self->e;
 	const uint64_t bad[] = {
-		self->g->stack, self->g->stack + 0x100000, self->g->stack + 0x802,
-		self->user_stack + 0x800, ~0ull,
+		e->g->stack, e->g->stack + 0x100000, e->g->stack + 0x802,
+		e->user_stack + 0x800, ~0ull,
 	};
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
-		put_frame(self->g, frame_at(self->g, 0), encode(self, bad[i]),
-			  return_address(self->g, 0));
-		want(self, return_address(self->g, 0));
-		expect(self);
+		put_frame(e->g, frame_at(e->g, 0), encode(e, bad[i]),
+			  return_address(e->g, 0));
+		want(e, return_address(e->g, 0));
+		expect(e);
 	}
 }
 
 TEST_F(entry, registers_not_present)
 {
-	void *entry = guest_find_entry(self->g, self->g->stack + PAGE_SIZE, 1);
-	uint64_t at = self->g->stack + PAGE_SIZE - regs_size(self) + 2 * self->word;
+	struct entry *e = &self->e;
+	void *entry = guest_find_entry(e->g, e->g->stack + PAGE_SIZE, 1);
+	uint64_t at = e->g->stack + PAGE_SIZE - REGS_SIZE(e) + 2 * e->word;
 
-	put_regs(self, at, variant->user_cs, user_ip(self), self->user_stack + 0x80,
-		 self->user_bp);
-	put_frame(self->g, frame_at(self->g, 0), encode(self, at), return_address(self->g, 0));
-	guest_entry_set(self->g, entry, 0);
-	want(self, return_address(self->g, 0));
-	expect(self);
+	put_regs(e, at, variant->user_cs, user_ip(e), e->user_stack + 0x80,
+		 e->user_bp);
+	put_frame(e->g, frame_at(e->g, 0), encode(e, at), return_address(e->g, 0));
+	guest_entry_set(e->g, entry, 0);
+	want(e, return_address(e->g, 0));
+	expect(e);
 }
 
 /* In user space, the stack of the kernel is not read. */
 TEST_F(entry, user_stack_in_kernel_pages)
 {
-	put_word(self->g, self->regs + REGS_SP(self), self->g->stack);
-	put_word(self->g, self->regs + REGS_BP(self), frame_at(self->g, 0));
-	put_word(self->g, self->regs - 2 * self->word, 0);
-	want_kernel_frames(self);
-	want_user(self, 0);
-	expect(self);
+	struct entry *e = &self->e;
+
+	put_word(e->g, e->regs + REGS_SP(e), e->g->stack);
+	put_word(e->g, e->regs + REGS_BP(e), frame_at(e->g, 0));
+	put_word(e->g, e->regs - 2 * e->word, 0);
+	want_kernel_frames(e);
+	want_user(e, 0);
+	expect(e);
 }
 
 TEST_F(entry, user_stack_not_present)
 {
-	guest_entry_set(self->g, guest_find_entry(self->g, self->user_stack, 1), 0);
-	want_kernel_frames(self);
-	want_user(self, 0);
-	expect(self);
+	struct entry *e = &self->e;
+
+	guest_entry_set(e->g, guest_find_entry(e->g, e->user_stack, 1), 0);
+	want_kernel_frames(e);
+	want_user(e, 0);
+	expect(e);
+}
+
+/*
+ * With page table isolation, the kernel's tables forbid it the code of user space, in the
+ * highest entry. In any other, it is data.
+ */
+TEST_F(entry, user_code_not_executable)
+{
+	struct entry *e = &self->e;
+	uint64_t *entry;
+	int level;
+
+	if (!e->g->mode.code64)
+		SKIP(return, "the guest has no NX");
+
+	for (level = 1; level <= guest_levels(e->g); level++) {
+		entry = guest_find_entry(e->g, e->user_code, level);
+		*entry |= PTE_NX;
+		want_kernel_frames(e);
+		want_user(e, level == guest_levels(e->g) ? USER_FRAMES : 0);
+		expect(e);
+		*entry &= ~PTE_NX;
+	}
 }
 
 /* In user space, an encoded frame pointer has no meaning. */
 TEST_F(entry, registers_in_user_space)
 {
-	put_user_word(self, USER_STACK_GPA + 0x100, self->user_stack + 0x401);
-	want_kernel_frames(self);
-	want_user(self, 1);
-	expect(self);
+	struct entry *e = &self->e;
+
+	put_user_word(e, USER_STACK_GPA + 0x100, e->user_stack + 0x401);
+	want_kernel_frames(e);
+	want_user(e, 1);
+	expect(e);
 }
 
 /* Registers of an interrupt that interrupted itself. */
 TEST_F(entry, registers_that_loop)
 {
-	uint64_t at = self->g->stack + 0x800;
+	struct entry *e = &self->e;
+	uint64_t at = e->g->stack + 0x800;
 	unsigned int i;
 
-	put_interrupt(self, at, variant->kernel_cs);
-	put_word(self->g, at + REGS_BP(self), encode(self, at));
-	want(self, return_address(self->g, 2));
-	if (self->g->mode.code64) {
-		put_word(self->g, at + REGS_SP(self), self->g->stack);
+	put_interrupt(e, at, variant->kernel_cs);
+	put_word(e->g, at + REGS_BP(e), encode(e, at));
+	want(e, return_address(e->g, 2));
+	if (e->g->mode.code64) {
+		put_word(e->g, at + REGS_SP(e), e->g->stack);
 		for (i = 0; i < MAX_KERNEL_SWITCHES; i++)
-			want(self, return_address(self->g, 3));
+			want(e, return_address(e->g, 3));
 	} else {
 		/* the SP is that of the registers, so the next must be above */
-		want(self, return_address(self->g, 3));
+		want(e, return_address(e->g, 3));
 	}
-	expect(self);
+	expect(e);
 }
 
 /* A frame above registers that lead below the frame again. */
 TEST_F(entry, registers_and_frames_that_loop)
 {
-	uint64_t at = self->g->stack + 0x800;
+	struct entry *e = &self->e;
+	uint64_t at = e->g->stack + 0x800;
 	unsigned int i;
 
-	if (!self->g->mode.code64)
+	if (!e->g->mode.code64)
 		SKIP(return, "32-bit registers have no SP");
 
-	put_interrupt(self, at, variant->kernel_cs);
-	put_word(self->g, at + REGS_SP(self), self->g->stack);
-	put_word(self->g, at + REGS_BP(self), frame_at(self->g, 0));
+	put_interrupt(e, at, variant->kernel_cs);
+	put_word(e->g, at + REGS_SP(e), e->g->stack);
+	put_word(e->g, at + REGS_BP(e), frame_at(e->g, 0));
 	for (i = 0; i < MAX_KERNEL_SWITCHES; i++) {
-		want(self, return_address(self->g, 2));
-		want(self, return_address(self->g, 3));
+		want(e, return_address(e->g, 2));
+		want(e, return_address(e->g, 3));
 	}
-	want(self, return_address(self->g, 2));
-	expect(self);
+	want(e, return_address(e->g, 2));
+	expect(e);
 }
 
 /* An interrupt stack that leads to itself. */
 TEST_F(entry, interrupt_stack_that_loops)
 {
-	uint64_t stack = self->g->stack - 0x10000, gpa, frame;
-	/* in 32-bit guests, each round looks two pages up */
-	unsigned int i, rounds = self->g->mode.code64 ? MAX_KERNEL_SWITCHES + 1 :
-							MAX_STACK_PAGES / 2;
-
-	put_interrupt_stack(self, stack);
-	frame = self->g->rbp;
-	gpa = INTERRUPT_STACK_GPA - stack;
-	memcpy(guest_hva(self->g, gpa + frame), &frame, self->word);
-	memcpy(guest_hva(self->g, gpa + (self->g->mode.code64 ? frame + 2 * self->word : stack)),
-	       &self->g->rsp, self->word);
-	for (i = 0; i < rounds; i++)
-		want(self, return_address(self->g, 2));
-	expect(self);
-}
-
-/* A frame of user space in each page, and more pages than MAX_STACK_PAGES. */
-TEST_F(entry, user_frames_in_many_pages)
-{
-	uint64_t at = self->user_stack + 0x10100, gpa = USER_PAGES_GPA;
+	struct entry *e = &self->e;
+	uint64_t stack = e->g->stack - 0x10000, gpa, frame;
 	unsigned int i;
 
-	put_word(self->g, self->regs + REGS_BP(self), at);
-	put_word(self->g, self->regs - 2 * self->word, 0);
-	want_kernel_frames(self);
-	want_user(self, 0);
-	for (i = 0; i < 2 * MAX_STACK_PAGES; i++, at += PAGE_SIZE, gpa += PAGE_SIZE) {
-		guest_map(self->g, at & PAGE_MASK, gpa, 1, PTE_U | PTE_W);
-		put_user_word(self, gpa + 0x100, at + PAGE_SIZE);
-		put_user_word(self, gpa + 0x100 + self->user_word, user_return(self, i));
-		if (i < MAX_STACK_PAGES)
-			want(self, user_return(self, i));
+	put_interrupt_stack(e, stack);
+	frame = e->g->rbp;
+	gpa = INTERRUPT_STACK_GPA - stack;
+	memcpy(guest_hva(e->g, gpa + frame), &frame, e->word);
+	memcpy(guest_hva(e->g, gpa + (e->g->mode.code64 ? frame + 2 * e->word : stack)),
+	       &e->g->rsp, e->word);
+	for (i = 0; i <= MAX_KERNEL_SWITCHES; i++)
+		want(e, return_address(e->g, 2));
+	expect(e);
+}
+
+/*
+ * A frame of user space in each page, and more pages than may be looked up. Before them,
+ * the page tables of stack and code, in the kernel and in user space, and two pages of the
+ * kernel's stack have been.
+ */
+TEST_F(entry, user_frames_in_many_pages)
+{
+	struct entry *e = &self->e;
+	uint64_t at = e->user_stack + 0x10100, gpa = USER_PAGES_GPA;
+	unsigned int i, frames = MAX_LOOKUPS - 3 - 4 * (guest_levels(e->g) - 1);
+
+	put_word(e->g, e->regs + REGS_BP(e), at);
+	put_word(e->g, e->regs - 2 * e->word, 0);
+	want_kernel_frames(e);
+	want_user(e, 0);
+	for (i = 0; i < MAX_LOOKUPS; i++, at += PAGE_SIZE, gpa += PAGE_SIZE) {
+		guest_map(e->g, at & PAGE_MASK, gpa, 1, PTE_U | PTE_W);
+		put_user_word(e, gpa + 0x100, at + PAGE_SIZE);
+		put_user_word(e, gpa + 0x100 + e->user_word, user_return(e, i));
+		if (i < frames)
+			want(e, user_return(e, i));
 	}
-	expect(self);
+	expect(e);
 }
 
 int main(int argc, char *argv[])

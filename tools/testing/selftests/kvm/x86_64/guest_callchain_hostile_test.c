@@ -25,7 +25,7 @@
 #include "test_util.h"
 
 /* must match arch/x86/kvm/guest_callchain.c */
-#define MAX_STACK_PAGES	16
+#define MAX_LOOKUPS	80
 
 /* the loop of lib/x86_64/guest_callchain.c with mov %rax, (%rdi); mov %rbx, (%rdi) */
 static const uint8_t rewrite_code[] = {
@@ -131,6 +131,41 @@ TEST_F(guest, return_address_not_canonical)
 	expect_frames(self->user, 1);
 }
 
+/* A return address in a page of data. */
+static void expect_no_data(struct guest *g, uint64_t data, bool top_counts)
+{
+	uint64_t *entry;
+	int level;
+
+	guest_map(g, data, PAGE_4M + 0x8000, 1, PTE_W | (g->mode.ring ? PTE_U : 0));
+	put_frame(g, frame_at(g, 1), frame_at(g, 2), data + 0x123);
+	for (level = 1; level <= guest_levels(g); level++) {
+		entry = guest_find_entry(g, data, level);
+		*entry |= PTE_NX;
+		if (level < guest_levels(g) || top_counts)
+			expect_frames(g, 1);
+		*entry &= ~PTE_NX;
+	}
+	guest_entry_set(g, guest_find_entry(g, data, 1), 0);
+	expect_frames(g, 1);
+}
+
+TEST_F(guest, return_address_not_executable)
+{
+	expect_no_data(self->kernel, 0xffffc90000000000, true);
+	expect_no_data(self->user, 0x7e0000000000, false);
+}
+
+TEST_F(guest, return_address_in_the_other_kind_of_page)
+{
+	struct guest *g = self->user;
+	const uint64_t gva = 0x7e0000000000;
+
+	guest_map(g, gva, PAGE_4M + 0x8000, 1, PTE_W);
+	put_frame(g, frame_at(g, 1), frame_at(g, 2), gva + 0x123);
+	expect_frames(g, 1);
+}
+
 /* At each level: a reserved bit, and an address outside all memslots. */
 TEST_F(guest, bad_entries)
 {
@@ -211,7 +246,10 @@ TEST_F(guest, page_tables_that_loop)
 	expect_frames(g, 0);
 }
 
-/* A frame in each page, and more pages than MAX_STACK_PAGES. */
+/*
+ * A frame in each page, and more pages than may be looked up. Before them, the page tables
+ * of the stack and of the code have been.
+ */
 TEST_F(guest, frames_in_many_pages)
 {
 	const uint64_t gpa = PAGE_4M + 0x10000;
@@ -219,13 +257,13 @@ TEST_F(guest, frames_in_many_pages)
 	uint64_t *frame;
 	int i;
 
-	for (i = 0; i < 2 * MAX_STACK_PAGES; i++) {
+	for (i = 0; i < MAX_LOOKUPS; i++) {
 		guest_map(g, g->stack + i * PAGE_SIZE, gpa + i * PAGE_SIZE, 1, PTE_W);
 		frame = guest_hva(g, gpa + i * PAGE_SIZE + 0x100);
 		frame[0] = g->stack + (i + 1) * PAGE_SIZE + 0x100;
 		frame[1] = return_address(g, i);
 	}
-	expect_frames(g, MAX_STACK_PAGES);
+	expect_frames(g, MAX_LOOKUPS - 1 - 2 * (guest_levels(g) - 1));
 }
 
 TEST_F(guest, deleted_memslot)

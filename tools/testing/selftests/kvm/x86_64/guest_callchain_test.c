@@ -8,7 +8,8 @@
  *  - Chains of 32-bit code respect the segment bases.
  *  - The chain is the IP alone for 16-bit code, without paging, in SMM, and in a
  *    nested guest.
- *  - exclude_callchain_{kernel,user}, exclude_guest and sample_max_stack hold.
+ *  - exclude_callchain_{kernel,user}, exclude_guest, sample_max_stack, and the default
+ *    of it, hold.
  *  - Samples do not change guest memory, including the accessed and dirty bits, and
  *    cause no exit to user space.
  */
@@ -195,7 +196,9 @@ TEST(segment_bases)
 	sregs.ss.base = ss_base;
 	vcpu_sregs_set(g->vcpu, &sregs);
 
+	/* the return addresses are linear, and lower than the code by the base: map it there */
 	g->code -= cs_base;
+	guest_map(g, g->code, CODE_GPA, 1, 0);
 	g->rsp -= ss_base;
 	g->rbp -= ss_base;
 	for (i = 0; i < 3; i++) {
@@ -293,6 +296,22 @@ TEST_F(guest, max_stack)
 
 	/* the IP counts as the first of three entries */
 	expect_frames_attr(self->kernel, 2, &attr);
+}
+
+static void set_max_stack(unsigned int max)
+{
+	FILE *f = fopen("/proc/sys/kernel/perf_event_max_stack", "w");
+
+	TEST_ASSERT(f && fprintf(f, "%u", max) > 0 && !fclose(f),
+		    "perf_event_max_stack cannot be set to %u", max);
+}
+
+TEST_F(guest, max_stack_by_default)
+{
+	set_max_stack(2);
+	expect_frames(self->kernel, 1);
+	set_max_stack(PERF_MAX_STACK_DEPTH);
+	expect_frames(self->kernel, 3);
 }
 
 /* ---- the IP alone, although the stack has frames */

@@ -232,7 +232,7 @@ uint64_t frame_at(struct guest *g, int n)
 
 uint64_t return_address(struct guest *g, int n)
 {
-	return g->code + 0x111 * (n + 1);
+	return g->code + 0x11 * (n + 1);
 }
 
 struct guest *guest_new(const struct mode *mode)
