@@ -55,6 +55,9 @@
 #define STACK_ALIGN		SZ_4K
 #define MAX_STACK_PADDING	16
 
+/* The size, and the alignment, of the stacks of 32-bit kernels. */
+#define STACK32_SIZE		SZ_8K
+
 struct pt_regs32 {
 	u32 bx, cx, dx, si, di, bp, ax;
 	u32 ds, es, fs, gs;
@@ -81,8 +84,10 @@ struct guest_unwind {
 
 	bool is_user;
 	bool is_64bit;
+	bool stores;		/* or frames are only on the way to user space */
 	bool has_frame;		/* sp is the end of a frame, not the stack pointer */
 	unsigned int size;	/* of a frame: two words */
+	unsigned int unaligned;	/* the bits that are 0 in the address of a word */
 	unsigned long max_frame;
 	unsigned long last;	/* where the last possible frame is */
 	unsigned long sp;	/* the next frame is here or above */
@@ -114,6 +119,8 @@ static void unwind_set_mode(struct guest_unwind *unwind, bool user, bool is_64bi
 		/* to 32-bit code all addresses are in the same half */
 		unwind->half_shift = 32;
 	}
+	unwind->unaligned = unwind->size / 2 - 1;
+	unwind->stores = user || unwind->wants_kernel;
 }
 
 static bool unwind_init(struct guest_unwind *unwind, struct kvm_vcpu *vcpu, bool user)
@@ -146,49 +153,59 @@ static bool unwind_init(struct guest_unwind *unwind, struct kvm_vcpu *vcpu, bool
 /* What is below the stack pointer counts as far above it. */
 static bool is_credible_address(struct guest_unwind *unwind, unsigned long address)
 {
-	return IS_ALIGNED(address, unwind->size / 2) &&
+	return !(address & unwind->unaligned) &&
 	       address - unwind->sp <= unwind->max_frame &&
 	       address <= unwind->last;
 }
 
-/* Code of either mode stays in its, canonical, half of the address space. */
+/*
+ * Code of either mode stays in its, canonical, half of the address space. In the first
+ * page there is none.
+ */
 static bool is_credible_ip(struct guest_unwind *unwind, unsigned long ip)
 {
-	return ip && (long)ip >> unwind->half_shift == unwind->half;
+	return ip >= PAGE_SIZE && (long)ip >> unwind->half_shift == unwind->half;
 }
 
-/* Frames of a kernel that are not wanted are on the way to user space. */
+/* A caller is code of the same half of the address space, in a page of the same kind. */
+static __always_inline bool is_credible_caller(struct guest_unwind *unwind, unsigned long ip)
+{
+	return kvm_guest_peek_is_known_text(unwind->peek, ip) ||
+	       (is_credible_ip(unwind, ip) && kvm_guest_peek_find_text(unwind->peek, ip));
+}
+
 static __always_inline bool unwind_store(struct guest_unwind *unwind, unsigned long ip)
 {
-	if (!is_credible_ip(unwind, ip))
-		return false;
-
-	if (unwind->is_user || unwind->wants_kernel)
+	if (likely(unwind->stores))
 		return !perf_callchain_store(unwind->entry, ip);
 	return unwind->hidden_left--;
 }
 
+/* In each branch the size is a constant, and the reads are short. */
 static __always_inline bool unwind_frame(struct guest_unwind *unwind)
 {
 	unsigned long ip;
-	union {
-		u64 words64[2];
-		u32 words32[2];
-	} frame __uninitialized;
 
-	if (!kvm_guest_peek(unwind->peek, unwind->fp, &frame, unwind->size))
-		return false;
+	if (likely(unwind->is_64bit)) {
+		u64 frame[2] __uninitialized;
 
-	unwind->sp = unwind->fp + unwind->size;
-	unwind->has_frame = true;
-	if (unwind->is_64bit) {
-		unwind->fp = frame.words64[0];
-		ip = frame.words64[1];
+		if (!kvm_guest_peek(unwind->peek, unwind->fp, frame, sizeof(frame)))
+			return false;
+		unwind->sp = unwind->fp + sizeof(frame);
+		unwind->fp = frame[0];
+		ip = frame[1];
 	} else {
-		unwind->fp = (u32)(frame.words32[0] + unwind->ss_base);
-		ip = (u32)(frame.words32[1] + unwind->cs_base);
+		u32 frame[2] __uninitialized;
+
+		if (!kvm_guest_peek(unwind->peek, unwind->fp, frame, sizeof(frame)))
+			return false;
+		unwind->sp = unwind->fp + sizeof(frame);
+		unwind->fp = (u32)(frame[0] + unwind->ss_base);
+		ip = (u32)(frame[1] + unwind->cs_base);
 	}
-	return kvm_guest_peek_is_text(unwind->peek, ip) && unwind_store(unwind, ip);
+
+	unwind->has_frame = true;
+	return is_credible_caller(unwind, ip) && unwind_store(unwind, ip);
 }
 
 /*
@@ -206,7 +223,7 @@ static unsigned long decode_frame_pointer(struct guest_unwind *unwind)
 static bool read_regs64(struct guest_unwind *unwind, unsigned long at,
 			struct saved_regs *regs)
 {
-	u64 bp, words[4];
+	u64 bp __uninitialized, words[4] __uninitialized;
 
 	if (!kvm_guest_peek(unwind->peek, at + offsetof(struct pt_regs, bp),
 			    &bp, sizeof(bp)) ||
@@ -223,7 +240,7 @@ static bool read_regs64(struct guest_unwind *unwind, unsigned long at,
 static bool read_regs32(struct guest_unwind *unwind, unsigned long at,
 			struct saved_regs *regs)
 {
-	struct pt_regs32 regs32;
+	struct pt_regs32 regs32 __uninitialized;
 
 	/* an interrupt in the kernel may have left no SP and SS */
 	if (!kvm_guest_peek(unwind->peek, at, &regs32, offsetof(struct pt_regs32, sp)))
@@ -261,7 +278,7 @@ static bool unwind_to_kernel(struct guest_unwind *unwind, const struct saved_reg
 	unwind->sp = regs->sp;
 	unwind->fp = regs->bp;
 	unwind->has_frame = false;
-	return unwind_store(unwind, regs->ip);
+	return is_credible_caller(unwind, regs->ip) && unwind_store(unwind, regs->ip);
 }
 
 /* The chain goes on in the user space that has entered the kernel. */
@@ -275,12 +292,10 @@ static bool unwind_to_user(struct guest_unwind *unwind, const struct saved_regs 
 	unwind->half = 0;
 	unwind->sp = regs->sp;
 	unwind->fp = regs->bp;
-	if (!is_credible_ip(unwind, regs->ip) ||
-	    perf_callchain_store_context(unwind->entry, PERF_CONTEXT_GUEST_USER))
-		return false;
-
 	kvm_guest_peek_switch(unwind->peek, true);
-	return unwind_store(unwind, regs->ip);
+	return is_credible_caller(unwind, regs->ip) &&
+	       !perf_callchain_store_context(unwind->entry, PERF_CONTEXT_GUEST_USER) &&
+	       unwind_store(unwind, regs->ip);
 }
 
 /* The segments are those of Linux, as is pt_regs: all have a base of 0. */
@@ -310,38 +325,47 @@ static bool unwind_to_regs(struct guest_unwind *unwind, const struct saved_regs 
 }
 
 /*
- * The entry code for system calls does not encode the frame pointer: it is 0 in 64-bit
- * kernels, and in 32-bit kernels it is still that of user space. pt_regs is between the
- * last frame and the top of the stack.
+ * The entry code for system calls does not encode the frame pointer. It is 0 in 64-bit
+ * kernels. In 32-bit kernels it is still that of user space, which after SYSENTER is user
+ * space's stack pointer: Linux has read EBP from that stack. pt_regs is between the last
+ * frame and the top of the stack.
  */
 static bool read_regs_of_system_call(struct guest_unwind *unwind, struct saved_regs *regs)
 {
 	unsigned long end = unwind->sp + (unwind->is_64bit ? sizeof(struct pt_regs) :
 							     sizeof(struct pt_regs32));
 
-	return ALIGN(end, STACK_ALIGN) - end <= MAX_STACK_PADDING &&
+	return !(unwind->sp & unwind->unaligned) &&
+	       ALIGN(end, STACK_ALIGN) - end <= MAX_STACK_PADDING &&
 	       read_regs(unwind, unwind->sp, regs) &&
 	       (regs->cs & SEGMENT_RPL_MASK) == USER_RPL &&
-	       (!unwind->fp || unwind->fp == regs->bp);
+	       (!unwind->fp || unwind->fp == regs->bp ||
+		(!unwind->is_64bit && unwind->fp == regs->sp));
 }
 
 /*
- * Linux runs interrupt handlers on a stack of their own, and puts the stack pointer of
- * the interrupted one above the first frame of that (64-bit), or at its bottom.
+ * Linux runs interrupt handlers on a stack of their own. The stack pointer of the
+ * interrupted stack is in the last word of that, above the first frame (64-bit), or in the
+ * first word (32-bit). Returns where, or 0 if the last frame is not at the top of a stack.
  */
+static unsigned long interrupt_stack_link(struct guest_unwind *unwind)
+{
+	if (unwind->is_64bit)
+		return offset_in_page(unwind->sp) == PAGE_SIZE - sizeof(u64) ? unwind->sp : 0;
+	return IS_ALIGNED(unwind->sp, STACK32_SIZE) ? unwind->sp - STACK32_SIZE : 0;
+}
+
 static bool unwind_interrupt_stack(struct guest_unwind *unwind)
 {
-	unsigned int word = unwind->size / 2;
-	unsigned long link = unwind->sp;
+	unsigned long link;
 	u64 sp = 0;
 
-	if (!unwind->is_64bit)
-		link = ALIGN_DOWN(unwind->sp - 1, 2 * STACK_ALIGN);
-	if (!unwind->fp || !unwind->has_frame || !unwind->switches_left ||
-	    !kvm_guest_peek(unwind->peek, link, &sp, word))
+	if (!unwind->fp || !unwind->has_frame || !unwind->switches_left)
 		return false;
 
-	if (decode_frame_pointer(unwind) - sp > unwind->max_frame)
+	link = interrupt_stack_link(unwind);
+	if (!link || !kvm_guest_peek(unwind->peek, link, &sp, unwind->size / 2) ||
+	    decode_frame_pointer(unwind) - sp > unwind->max_frame)
 		return false;
 
 	unwind->switches_left--;
@@ -354,10 +378,8 @@ static bool unwind_interrupt_stack(struct guest_unwind *unwind)
 static noinline bool unwind_entry(struct guest_unwind *unwind)
 {
 	unsigned long at = decode_frame_pointer(unwind);
-	struct saved_regs regs;
+	struct saved_regs regs __uninitialized;
 
-	if (unwind->is_user)
-		return false;
 	if (at != unwind->fp && is_credible_address(unwind, at) &&
 	    read_regs(unwind, at, &regs))
 		return unwind_to_regs(unwind, &regs);
@@ -371,7 +393,7 @@ static bool unwind_next(struct guest_unwind *unwind)
 {
 	if (likely(is_credible_address(unwind, unwind->fp)))
 		return unwind_frame(unwind);
-	return unwind_entry(unwind);
+	return !unwind->is_user && unwind_entry(unwind);
 }
 
 /*

@@ -13,7 +13,6 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
-#include <linux/uaccess.h>
 
 #include "mmu.h"
 #include "mmu_internal.h"
@@ -24,9 +23,6 @@
 
 #define GPTE32_LEVEL_BITS	10
 #define GPTE64_LEVEL_BITS	9
-
-/* What is no page's address. */
-#define NO_PAGE			1
 
 /* What a walk finds. */
 struct kvm_peek_leaf {
@@ -83,12 +79,12 @@ static bool peek_pmd(const pmd_t *pmdp, pmd_t pmd, unsigned long hva,
 /*
  * Look @hva up in the host's page tables, as lockless GUP does: with IRQs off,
  * no page table can be freed below this walk. Unlike GUP, take no reference to
- * the page: to drop the last one is not for NMI context. peek_page_read() tells
- * whether the page has remained mapped instead. The last entry for 2M is used again
+ * the page: to drop the last one is not for NMI context. kvm_peek_page_read() tells
+ * whether the page has remained mapped instead. The entry for 2M in @known is used again
  * while it is as it was.
  */
 static bool peek_hva(struct kvm_guest_peek *peek, unsigned long hva,
-		     struct kvm_peek_page *page)
+		     struct kvm_peek_pmd *known, struct kvm_peek_page *page)
 {
 	unsigned long pfn_in_table = hva >> PAGE_SHIFT;
 	pgd_t pgd;
@@ -96,9 +92,9 @@ static bool peek_hva(struct kvm_guest_peek *peek, unsigned long hva,
 	pud_t *pudp, pud;
 	pmd_t *pmdp, pmd;
 
-	if ((hva ^ peek->pmd_hva) < PMD_SIZE &&
-	    pmd_val(READ_ONCE(*peek->pmdp)) == pmd_val(peek->pmd))
-		return peek_pmd(peek->pmdp, peek->pmd, hva, page);
+	if ((hva ^ known->hva) < PMD_SIZE &&
+	    pmd_val(READ_ONCE(*known->pmdp)) == pmd_val(known->pmd))
+		return peek_pmd(known->pmdp, known->pmd, hva, page);
 
 	pgd = READ_ONCE(*pgd_offset(peek->vcpu->kvm->mm, hva));
 	if (pgd_none(pgd))
@@ -121,9 +117,7 @@ static bool peek_hva(struct kvm_guest_peek *peek, unsigned long hva,
 	if (!pmd_present(pmd))
 		return false;
 
-	peek->pmd_hva = hva & PMD_MASK;
-	peek->pmdp = pmdp;
-	peek->pmd = pmd;
+	*known = (struct kvm_peek_pmd) { .hva = hva & PMD_MASK, .pmdp = pmdp, .pmd = pmd };
 	return peek_pmd(pmdp, pmd, hva, page);
 }
 
@@ -147,7 +141,8 @@ static struct kvm_memory_slot *peek_slot(struct kvm_guest_peek *peek, gfn_t gfn)
 }
 
 /* Find the page of guest physical memory that is @gfn. */
-static bool peek_gfn(struct kvm_guest_peek *peek, gfn_t gfn, struct kvm_peek_page *page)
+static bool peek_gfn(struct kvm_guest_peek *peek, gfn_t gfn, struct kvm_peek_pmd *known,
+		     struct kvm_peek_page *page)
 {
 	struct kvm_memory_slot *slot;
 
@@ -156,37 +151,7 @@ static bool peek_gfn(struct kvm_guest_peek *peek, gfn_t gfn, struct kvm_peek_pag
 
 	peek->lookups_left--;
 	slot = peek_slot(peek, gfn);
-	return slot && peek_hva(peek, __gfn_to_hva_memslot(slot, gfn), page);
-}
-
-/*
- * Read from the kernel's own mapping of the page, in words: it is there whatever
- * PKRU and CR3 say in an NMI, it is never a device, and if there is a hole in it
- * (say, for memfd_secret) the read fails. Then check that the page is still
- * mapped where it was found, i.e. that nobody can have been given it meanwhile.
- */
-static __always_inline bool
-peek_page_read(const struct kvm_peek_page *page, unsigned int offset,
-	       void *dst, unsigned int len)
-{
-	const void *src = page->kva + offset;
-	unsigned long changed;
-
-	for (; len >= sizeof(u64); len -= sizeof(u64)) {
-		__get_kernel_nofault(dst, src, u64, fault);
-		src += sizeof(u64);
-		dst += sizeof(u64);
-	}
-	if (len)
-		__get_kernel_nofault(dst, src, u32, fault);
-
-	/* The read comes before the check, as unmapping comes before freeing. */
-	smp_rmb();
-	changed = READ_ONCE(*page->entryp) ^ page->entry;
-
-	return !(changed & ~(_PAGE_ACCESSED | _PAGE_DIRTY));
-fault:
-	return false;
+	return slot && peek_hva(peek, __gfn_to_hva_memslot(slot, gfn), known, page);
 }
 
 static bool is_pdpte(struct kvm_mmu *mmu, int level)
@@ -242,7 +207,7 @@ static bool peek_root(struct kvm_guest_peek *peek)
 	int level = mmu->cpu_role.base.level;
 	struct kvm_peek_table *root = &peek->data_walk.tables[level - 1];
 
-	if (!peek_gfn(peek, gpa_to_gfn(gpa), &root->page))
+	if (!peek_gfn(peek, gpa_to_gfn(gpa), &peek->table_pmd, &root->page))
 		return false;
 
 	root->offset = offset_in_page(gpa);
@@ -292,7 +257,8 @@ static bool peek_walk(struct kvm_guest_peek *peek, struct kvm_peek_walk *walk, g
 	int level;
 	u64 gpte;
 
-	if (peek->va_bits && !__is_canonical_address(gva, peek->va_bits))
+	/* what is above 4G in 32-bit modes has no entry in the tables */
+	if (peek->va_bits ? !__is_canonical_address(gva, peek->va_bits) : upper_32_bits(gva))
 		return false;
 
 	level = peek_lowest_table(mmu, walk, gva, bits);
@@ -301,7 +267,7 @@ static bool peek_walk(struct kvm_guest_peek *peek, struct kvm_peek_walk *walk, g
 		walk->level = level;
 		table = &walk->tables[level - 1];
 		gpte = 0;
-		if (!peek_page_read(&table->page, table->offset +
+		if (!kvm_peek_page_read(&table->page, table->offset +
 				    __PT_INDEX(gva, level, bits) * size, &gpte, size) ||
 		    !is_usable_gpte(mmu, gpte, level))
 			return false;
@@ -312,7 +278,8 @@ static bool peek_walk(struct kvm_guest_peek *peek, struct kvm_peek_walk *walk, g
 			break;
 
 		next = &walk->tables[level - 2];
-		if (!peek_gfn(peek, gpa_to_gfn(gpte & __PT_BASE_ADDR_MASK), &next->page))
+		if (!peek_gfn(peek, gpa_to_gfn(gpte & __PT_BASE_ADDR_MASK),
+			      &peek->table_pmd, &next->page))
 			return false;
 		next->offset = 0;
 		next->user = leaf->user;
@@ -336,23 +303,23 @@ static gfn_t leaf_gfn(const struct kvm_peek_leaf *leaf, gva_t gva)
 
 static bool peek_translate(struct kvm_guest_peek *peek, gva_t gva)
 {
-	struct kvm_peek_leaf leaf;
+	struct kvm_peek_leaf leaf __uninitialized;
 
-	if (peek->gva == gva)
+	if (peek->gva == gva && peek->page.kva)
 		return true;
 
-	peek->gva = NO_PAGE;
+	peek->page.kva = NULL;
 	if (!peek_walk(peek, &peek->data_walk, gva, &leaf) ||
-	    !peek_gfn(peek, leaf_gfn(&leaf, gva), &peek->page))
+	    !peek_gfn(peek, leaf_gfn(&leaf, gva), &peek->page_pmd, &peek->page))
 		return false;
 
 	peek->gva = gva;
 	return true;
 }
 
-/* Not inline, so that reads from the page that is known stay short. */
-static noinline bool peek_pages(struct kvm_guest_peek *peek, gva_t gva,
-				void *dst, unsigned int len)
+/* kvm_guest_peek() outside the page that is known */
+bool kvm_guest_peek_pages(struct kvm_guest_peek *peek, gva_t gva, void *dst,
+			  unsigned int len)
 {
 	unsigned int offset, n;
 
@@ -360,7 +327,7 @@ static noinline bool peek_pages(struct kvm_guest_peek *peek, gva_t gva,
 		offset = offset_in_page(gva);
 		n = min_t(unsigned int, len, PAGE_SIZE - offset);
 		if (!peek_translate(peek, gva - offset) ||
-		    !peek_page_read(&peek->page, offset, dst, n))
+		    !kvm_peek_page_read(&peek->page, offset, dst, n))
 			return false;
 	}
 	return true;
@@ -390,7 +357,8 @@ void kvm_guest_peek_end(struct kvm_guest_peek *peek)
 
 static void peek_forget(struct kvm_guest_peek *peek)
 {
-	peek->gva = NO_PAGE;
+	peek->gva = 0;
+	peek->page.kva = NULL;
 	peek->text = 0;
 	peek->text_size = 0;
 }
@@ -431,7 +399,9 @@ bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
 	peek->lookups_left = max_lookups;
 	peek->va_bits = is_long_mode(vcpu) ? vcpu_virt_addr_bits(vcpu) : 0;
 	peek->slot = NULL;
-	peek->pmd_hva = ULONG_MAX;	/* no address of user space */
+	/* no address of user space */
+	peek->page_pmd.hva = ULONG_MAX;
+	peek->table_pmd.hva = ULONG_MAX;
 	peek_forget(peek);
 	if (peek_root(peek))
 		return true;
@@ -441,36 +411,25 @@ bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
 }
 
 /**
- * kvm_guest_peek - read virtual memory of the running guest
+ * kvm_guest_peek_find_text - is there code at an address of the running guest?
  * @peek:	the reader's state
- * @gva:	the linear address; it may be any multiple of 4 that the guest's mode
- *		has, in 32 bits or 64
- * @dst:	where to
- * @len:	how much, a multiple of 4
+ * @gva:	the linear address
  *
- * Returns false if any of it cannot be read.
+ * Returns false if the page is not executable, as far as the guest's paging mode can
+ * tell, or not of the kind that is read.
  */
-bool kvm_guest_peek(struct kvm_guest_peek *peek, gva_t gva, void *dst,
-		    unsigned int len)
-{
-	unsigned int offset = offset_in_page(gva);
-
-	if (likely(gva - offset == peek->gva && len <= PAGE_SIZE - offset))
-		return peek_page_read(&peek->page, offset, dst, len);
-
-	return peek_pages(peek, gva, dst, len);
-}
-
-/* kvm_guest_peek_is_text() outside the range that is known */
 bool kvm_guest_peek_find_text(struct kvm_guest_peek *peek, gva_t gva)
 {
-	struct kvm_peek_leaf leaf;
+	struct kvm_peek_leaf leaf __uninitialized;
 
 	if (!peek_walk(peek, &peek->text_walk, gva, &leaf) || !leaf.exec)
 		return false;
 
 	peek->text_size = 1ul << __PT_LEVEL_SHIFT(leaf.level, leaf.bits);
 	peek->text = gva & -peek->text_size;
+	/* at address 0 there is no code, whatever the page */
+	if (!peek->text)
+		peek->text_size = 0;
 	return true;
 }
 

@@ -3,6 +3,8 @@
 #define __KVM_X86_MMU_GUEST_PEEK_H
 
 #include <linux/kvm_host.h>
+#include <linux/mm.h>
+#include <linux/uaccess.h>
 
 /*
  * Reads of guest virtual memory from any context, NMI included, that leave no
@@ -25,6 +27,13 @@ struct kvm_peek_table {
 	bool exec;
 };
 
+/* An entry for 2M in the host's page tables, and the address in user space of its range. */
+struct kvm_peek_pmd {
+	unsigned long hva;
+	pmd_t *pmdp;
+	pmd_t pmd;
+};
+
 /* The tables that lead to the address looked up last. */
 struct kvm_peek_walk {
 	gva_t gva;
@@ -41,17 +50,16 @@ struct kvm_guest_peek {
 	u8 va_bits;	/* of the guest's linear addresses; 0 for 32 bits */
 	unsigned int lookups_left;
 
-	/* the memslot, and the entry for 2M in the host's page tables, used last */
+	/* the memslot used last, and the entries for 2M used last: for pages, for tables */
 	struct kvm_memory_slot *slot;
-	unsigned long pmd_hva;
-	pmd_t *pmdp;
-	pmd_t pmd;
+	struct kvm_peek_pmd page_pmd;
+	struct kvm_peek_pmd table_pmd;
 
-	/* the page read last */
+	/* the page read last; its kva is NULL if there is none */
 	gva_t gva;
 	struct kvm_peek_page page;
 
-	/* the range of addresses that was last found to be code */
+	/* the range of addresses that was last found to be code; its size is 0 if none was */
 	gva_t text;
 	unsigned long text_size;
 
@@ -61,23 +69,79 @@ struct kvm_guest_peek {
 
 bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
 			  bool user, unsigned int max_lookups);
-bool kvm_guest_peek(struct kvm_guest_peek *peek, gva_t gva, void *dst,
-		    unsigned int len);
+bool kvm_guest_peek_pages(struct kvm_guest_peek *peek, gva_t gva, void *dst,
+			  unsigned int len);
 bool kvm_guest_peek_find_text(struct kvm_guest_peek *peek, gva_t gva);
 void kvm_guest_peek_switch(struct kvm_guest_peek *peek, bool user);
 void kvm_guest_peek_end(struct kvm_guest_peek *peek);
 
+/*
+ * Read from the kernel's own mapping of the page, in words: it is there whatever
+ * PKRU and CR3 say in an NMI, it is never a device, and if there is a hole in it
+ * (say, for memfd_secret) the read fails. Then check that the page is still
+ * mapped where it was found, i.e. that nobody can have been given it meanwhile.
+ */
+static __always_inline bool
+kvm_peek_page_read(const struct kvm_peek_page *page, unsigned int offset,
+		   void *dst, unsigned int len)
+{
+	const void *src = page->kva + offset;
+	unsigned long changed;
+
+	if (len == 2 * sizeof(u64)) {
+		/* a frame: the compiler would not unroll the loop */
+		__get_kernel_nofault(dst, src, u64, fault);
+		__get_kernel_nofault(dst + sizeof(u64), src + sizeof(u64), u64, fault);
+		len = 0;
+	}
+	for (; len >= sizeof(u64); len -= sizeof(u64)) {
+		__get_kernel_nofault(dst, src, u64, fault);
+		src += sizeof(u64);
+		dst += sizeof(u64);
+	}
+	if (len)
+		__get_kernel_nofault(dst, src, u32, fault);
+
+	/* The read comes before the check, as unmapping comes before freeing. */
+	smp_rmb();
+	changed = READ_ONCE(*page->entryp) ^ page->entry;
+
+	return !(changed & ~(_PAGE_ACCESSED | _PAGE_DIRTY));
+fault:
+	return false;
+}
+
 /**
- * kvm_guest_peek_is_text - is there code at an address of the running guest?
+ * kvm_guest_peek - read virtual memory of the running guest
+ * @peek:	the reader's state
+ * @gva:	the linear address, a multiple of 4
+ * @dst:	where to
+ * @len:	how much, a multiple of 4
+ *
+ * Returns false if any of it cannot be read, or is at no address of the guest's mode.
+ */
+static __always_inline bool kvm_guest_peek(struct kvm_guest_peek *peek, gva_t gva,
+					   void *dst, unsigned int len)
+{
+	unsigned long offset = gva - peek->gva;
+
+	if (likely(offset <= PAGE_SIZE - len && peek->page.kva))
+		return kvm_peek_page_read(&peek->page, offset, dst, len);
+
+	return kvm_guest_peek_pages(peek, gva, dst, len);
+}
+
+/**
+ * kvm_guest_peek_is_known_text - was code found at an address of the running guest?
  * @peek:	the reader's state
  * @gva:	the linear address
  *
- * Returns false if the page is not executable, as far as the guest's paging mode can
- * tell, or not of the kind that is read.
+ * Returns true in the range for which kvm_guest_peek_find_text() last returned true.
  */
-static inline bool kvm_guest_peek_is_text(struct kvm_guest_peek *peek, gva_t gva)
+static __always_inline bool
+kvm_guest_peek_is_known_text(const struct kvm_guest_peek *peek, gva_t gva)
 {
-	return gva - peek->text < peek->text_size || kvm_guest_peek_find_text(peek, gva);
+	return gva - peek->text < peek->text_size;
 }
 
 #endif /* __KVM_X86_MMU_GUEST_PEEK_H */

@@ -111,16 +111,35 @@ static unsigned int regs_offset(const struct entry *e, int word64, int word32)
 #define REGS_SP(e)	regs_offset(e, SP64, SP32)
 #define REGS_SIZE(e)	regs_offset(e, SIZE64, SIZE32)
 
+/* Fill in pt_regs, and return its size. */
+static unsigned int fill_regs(struct entry *e, void *regs, uint16_t cs, uint64_t ip,
+			      uint64_t sp, uint64_t bp)
+{
+	const uint64_t flags = FLAGS, cs64 = cs;
+
+	memset(regs, 0, REGS_SIZE(e));
+	memcpy(regs + REGS_BP(e), &bp, e->word);
+	memcpy(regs + REGS_IP(e), &ip, e->word);
+	memcpy(regs + REGS_CS(e), &cs64, e->word);
+	memcpy(regs + REGS_FLAGS(e), &flags, e->word);
+	/* for an interrupt in the kernel, 32-bit kernels need not have SP and SS */
+	if (!e->g->mode.code64 && !(cs & 3))
+		return REGS_SP(e);
+	memcpy(regs + REGS_SP(e), &sp, e->word);
+	return REGS_SIZE(e);
+}
+
 static void put_regs(struct entry *e, uint64_t at, uint16_t cs, uint64_t ip, uint64_t sp,
 		     uint64_t bp)
 {
-	put_word(e->g, at + REGS_BP(e), bp);
-	put_word(e->g, at + REGS_IP(e), ip);
-	put_word(e->g, at + REGS_CS(e), cs);
-	put_word(e->g, at + REGS_FLAGS(e), FLAGS);
-	/* for an interrupt in the kernel, 32-bit kernels have no SP */
-	if (e->g->mode.code64 || cs & 3)
-		put_word(e->g, at + REGS_SP(e), sp);
+	uint8_t regs[SIZE64 * 8];
+	unsigned int i, size = fill_regs(e, regs, cs, ip, sp, bp);
+	uint64_t val = 0;
+
+	for (i = 0; i < size; i += e->word) {
+		memcpy(&val, regs + i, e->word);
+		put_word(e->g, at + i, val);
+	}
 }
 
 /* What the entry code of Linux puts into the frame pointer. */
@@ -258,6 +277,18 @@ TEST_F(entry, system_call)
 	expect(e);
 }
 
+/* After SYSENTER, the frame pointer is the stack pointer of a 32-bit program. */
+TEST_F(entry, sysenter)
+{
+	struct entry *e = &self->e;
+
+	put_word(e->g, e->regs - 2 * e->word, e->user_stack + 0x80);
+	want_kernel_frames(e);
+	if (!e->g->mode.code64)
+		want_user(e, USER_FRAMES);
+	expect(e);
+}
+
 /* Below the top of the stack, Linux leaves two words free with FRED or for VM86. */
 TEST_F(entry, system_call_below_the_padding)
 {
@@ -325,13 +356,14 @@ TEST_F(entry, interrupt)
 }
 
 /*
- * The handler has a stack of its own, below or above the interrupted one: the stack
- * pointer of that is above the first frame, or in 32-bit kernels at the bottom.
+ * The handler has a stack of its own, below or above the interrupted one. The stack
+ * pointer of the interrupted stack is in the last word, or in 32-bit kernels in the first.
  */
 static void put_interrupt_stack(struct entry *e, uint64_t stack)
 {
-	uint64_t frame = stack + 2 * PAGE_SIZE - 3 * e->word;
-	uint64_t link = e->g->mode.code64 ? frame + 2 * e->word : stack;
+	uint64_t top = stack + 2 * PAGE_SIZE - (e->g->mode.code64 ? e->word : 0);
+	uint64_t link = e->g->mode.code64 ? top : stack;
+	uint64_t frame = top - 2 * e->word;
 	uint64_t gpa = INTERRUPT_STACK_GPA - stack;
 	uint64_t values[] = { frame_at(e->g, 0), return_address(e->g, 2) };
 
@@ -353,6 +385,22 @@ TEST_F(entry, interrupt_stack)
 	want(e, return_address(e->g, 2));
 	want_kernel_frames(e);
 	want_user(e, USER_FRAMES);
+	expect(e);
+}
+
+/* The same frame and link, but not at the top of the stack. */
+TEST_F(entry, interrupt_stack_amidst_the_stack)
+{
+	struct entry *e = &self->e;
+	uint64_t stack = e->g->stack - 0x10000, frame;
+	uint64_t gpa = INTERRUPT_STACK_GPA - stack;
+
+	put_interrupt_stack(e, stack);
+	frame = e->g->rbp - 0x10;
+	memmove(guest_hva(e->g, gpa + frame), guest_hva(e->g, gpa + e->g->rbp), 3 * e->word);
+	e->g->rbp = frame;
+	e->g->rsp -= 0x10;
+	want(e, return_address(e->g, 2));
 	expect(e);
 }
 
@@ -433,6 +481,13 @@ TEST_F(entry, bad_cs)
 		expect(e);
 	}
 
+	/* the kernel makes no system calls */
+	put_regs(e, e->regs, variant->kernel_cs, return_address(e->g, 3), e->g->stack,
+		 e->user_bp);
+	want_kernel_frames(e);
+	expect(e);
+	put_system_call(e, variant->user_cs);
+
 	/* the selectors of the other kind of kernel */
 	put_word(e->g, e->regs + REGS_CS(e),
 		 e->g->mode.code64 ? KERNEL32_USER_CS : USER_CS);
@@ -505,22 +560,49 @@ TEST_F(entry, system_call_with_another_frame_pointer)
 	expect(e);
 }
 
-/* Each of these addresses for the registers is below, far above or unaligned. */
+/* Good registers below the frame, far above it, and at an address that is not aligned */
 TEST_F(entry, bad_addresses)
 {
 	struct entry *e = &self->e;
-	const uint64_t bad[] = {
-		e->g->stack, e->g->stack + 0x100000, e->g->stack + 0x802,
-		e->user_stack + 0x800, ~0ull,
-	};
-	unsigned int i;
+	const uint64_t far = e->g->stack + 0x100000;
+	const uint64_t bad[] = { e->g->stack, e->g->stack + 0x802, far };
+	uint8_t regs[SIZE64 * 8];
+	unsigned int i, size;
 
+	guest_map(e->g, far, USER_PAGES_GPA, 1, PTE_W);
+	size = fill_regs(e, regs, variant->user_cs, user_ip(e), e->user_stack + 0x80, e->user_bp);
+	memcpy(guest_hva(e->g, USER_PAGES_GPA), regs, size);
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
-		put_frame(e->g, frame_at(e->g, 0), encode(e, bad[i]),
-			  return_address(e->g, 0));
+		if (bad[i] != far)
+			put_regs(e, bad[i], variant->user_cs, user_ip(e), e->user_stack + 0x80,
+				 e->user_bp);
+		put_frame(e->g, frame_at(e->g, 0), encode(e, bad[i]), return_address(e->g, 0));
 		want(e, return_address(e->g, 0));
 		expect(e);
 	}
+}
+
+/*
+ * The registers begin in the last page of the address space. What the page tables have at
+ * the next address is not theirs: 2-level tables begin again, and the PDPTEs of PAE are 4.
+ */
+TEST_F(entry, registers_across_the_end)
+{
+	struct entry *e = &self->e;
+	const uint64_t end = BIT_ULL(32), at = end - REGS_IP(e);
+	uint8_t regs[SIZE64 * 8];
+
+	if (e->g->mode.code64)
+		SKIP(return, "the address space does not end at 4G");
+
+	guest_map(e->g, end - PAGE_SIZE, USER_PAGES_GPA, 1, PTE_W);
+	guest_map(e->g, end, USER_PAGES_GPA + PAGE_SIZE, 1, PTE_W);
+	memcpy(guest_hva(e->g, USER_PAGES_GPA + PAGE_SIZE - REGS_IP(e)), regs,
+	       fill_regs(e, regs, variant->user_cs, user_ip(e), e->user_stack + 0x80,
+			 e->user_bp));
+	e->g->rsp = end - 0x100;
+	e->g->rbp = encode(e, at);
+	expect(e);
 }
 
 TEST_F(entry, registers_not_present)
@@ -537,13 +619,17 @@ TEST_F(entry, registers_not_present)
 	expect(e);
 }
 
-/* In user space, the stack of the kernel is not read. */
+/* In user space, the stack of the kernel is not read, though its page was read last. */
 TEST_F(entry, user_stack_in_kernel_pages)
 {
 	struct entry *e = &self->e;
 
+	if (e->g->mode.code64 && !variant->user64)
+		SKIP(return, "the kernel's stack has no 32-bit address");
+
 	put_word(e->g, e->regs + REGS_SP(e), e->g->stack);
-	put_word(e->g, e->regs + REGS_BP(e), frame_at(e->g, 0));
+	put_word(e->g, e->regs + REGS_BP(e), frame_at(e->g, 2));
+	put_frame(e->g, frame_at(e->g, 2), 0, user_return(e, 0));
 	put_word(e->g, e->regs - 2 * e->word, 0);
 	want_kernel_frames(e);
 	want_user(e, 0);
@@ -570,14 +656,18 @@ TEST_F(entry, user_code_not_executable)
 	uint64_t *entry;
 	int level;
 
-	if (!e->g->mode.code64)
+	if (e->g->mode.paging == PAGING_32)
 		SKIP(return, "the guest has no NX");
 
 	for (level = 1; level <= guest_levels(e->g); level++) {
+		/* a PDPTE of PAE has no NX */
+		if (e->g->mode.paging == PAGING_PAE && level == guest_levels(e->g))
+			continue;
 		entry = guest_find_entry(e->g, e->user_code, level);
 		*entry |= PTE_NX;
 		want_kernel_frames(e);
-		want_user(e, level == guest_levels(e->g) ? USER_FRAMES : 0);
+		if (level == guest_levels(e->g))
+			want_user(e, USER_FRAMES);
 		expect(e);
 		*entry &= ~PTE_NX;
 	}

@@ -8,6 +8,7 @@
  *    in end the chain.
  *  - Another vCPU rewrites the page tables: each chain is from the state before or
  *    after the write.
+ *  - The VMM drops the memory of the stack: no chain has anything else.
  *  - Frames and page tables are random: each chain is well-formed.
  *  - Samples do not change guest memory, including the accessed and dirty bits, and
  *    cause no exit to user space.
@@ -111,12 +112,15 @@ TEST_F(guest, rbp_wraps)
 
 TEST_F(guest, return_address_zero)
 {
+	guest_map(self->kernel, 0, CODE_GPA, 1, 0);
 	put_frame(self->kernel, frame_at(self->kernel, 1), frame_at(self->kernel, 2), 0);
 	expect_frames(self->kernel, 1);
 }
 
 TEST_F(guest, return_address_in_the_other_half)
 {
+	guest_map(self->kernel, self->user->code, CODE_GPA, 1, 0);
+	guest_map(self->user, self->kernel->code, CODE_GPA, 1, PTE_U);
 	put_frame(self->kernel, frame_at(self->kernel, 1), frame_at(self->kernel, 2),
 		  self->user->code);
 	expect_frames(self->kernel, 1);
@@ -423,6 +427,63 @@ TEST_F(guest, unmapped_while_sampled)
 	memset(guest_hva(g, one), 0, PAGE_SIZE);
 	*(uint64_t *)guest_hva(g, one + 0x108) = return_address(g, 0);
 	expect_either(g, one | PTE_P | PTE_W, HOLE_GPA | PTE_P | PTE_RSVD, 1);
+}
+
+/* ---- the VMM drops the memory of the stack in a loop, and fills it in again */
+
+struct dropper {
+	struct guest *g;
+	bool stop;
+};
+
+static void *drop(void *data)
+{
+	struct dropper *dropper = data;
+	struct guest *g = dropper->g;
+	int i;
+
+	while (!READ_ONCE(dropper->stop)) {
+		madvise(guest_hva(g, PAGE_4M), PAGE_4M / 2, MADV_DONTNEED);
+		for (i = 0; i < 3; i++)
+			put_frame(g, frame_at(g, i), i < 2 ? frame_at(g, i + 1) : 0,
+				  return_address(g, i));
+	}
+	return NULL;
+}
+
+/* Frames that are there are right. */
+TEST_F(guest, dropped_while_sampled)
+{
+	struct dropper dropper = { .g = self->kernel };
+	struct perf_event_attr attr = { .sample_period = 20000 };
+	struct sampler sampler = sampler_open(&attr, CLOCK | CYCLES);
+	uint64_t buf[MAX_CHAIN];
+	struct sample *sample = (struct sample *)buf;
+	unsigned int i, j, whole = 0;
+	const char *why;
+	pthread_t thread;
+
+	pthread_create(&thread, NULL, drop, &dropper);
+	for (i = 0; i < 20; i++) {
+		guest_sample(&sampler, self->kernel);
+		while (sampler_next(&sampler, sample, sizeof(buf))) {
+			why = sample_check_start(self->kernel, sample);
+			if (!why && sample->nr > 5)
+				why = "there are too many frames";
+			for (j = 2; !why && j < sample->nr; j++)
+				if (sample->ips[j] != return_address(self->kernel, j - 2))
+					why = "a return address is wrong";
+			whole += sample->nr == 5;
+			if (why)
+				sample_dump(sample);
+			TEST_ASSERT(!why, "%s", why);
+		}
+	}
+	WRITE_ONCE(dropper.stop, true);
+	pthread_join(thread, NULL);
+	pr_info("# %u of %u samples have all frames\n", whole, sampler_fewest(&sampler));
+	EXPECT_GT(whole, 0);
+	sampler_close(&sampler);
 }
 
 /* ---- random frames and page tables */

@@ -298,20 +298,42 @@ TEST_F(guest, max_stack)
 	expect_frames_attr(self->kernel, 2, &attr);
 }
 
+#define MAX_STACK	"/proc/sys/kernel/perf_event_max_stack"
+
+FIXTURE(max_stack) {
+	struct guest *kernel;
+	unsigned int before;
+};
+
 static void set_max_stack(unsigned int max)
 {
-	FILE *f = fopen("/proc/sys/kernel/perf_event_max_stack", "w");
+	FILE *f = fopen(MAX_STACK, "w");
 
-	TEST_ASSERT(f && fprintf(f, "%u", max) > 0 && !fclose(f),
-		    "perf_event_max_stack cannot be set to %u", max);
+	TEST_ASSERT(f && fprintf(f, "%u", max) > 0 && !fclose(f), "%s cannot be set to %u",
+		    MAX_STACK, max);
 }
 
-TEST_F(guest, max_stack_by_default)
+FIXTURE_SETUP(max_stack)
+{
+	FILE *f = fopen(MAX_STACK, "r");
+
+	TEST_ASSERT(f && fscanf(f, "%u", &self->before) == 1, "%s cannot be read", MAX_STACK);
+	fclose(f);
+	self->kernel = guest_new(&mode_kernel64);
+}
+
+FIXTURE_TEARDOWN_PARENT(max_stack)
+{
+	set_max_stack(self->before);
+}
+
+TEST_F(max_stack, by_default)
 {
 	set_max_stack(2);
 	expect_frames(self->kernel, 1);
 	set_max_stack(PERF_MAX_STACK_DEPTH);
 	expect_frames(self->kernel, 3);
+	guest_free(self->kernel);
 }
 
 /* ---- the IP alone, although the stack has frames */

@@ -182,10 +182,12 @@ static void set_sregs(struct guest *g, struct kvm_vcpu *vcpu)
 	sregs.cr0 = X86_CR0_PE | X86_CR0_NE | X86_CR0_WP | X86_CR0_PG | X86_CR0_ET;
 	sregs.cr3 = g->cr3;
 	sregs.cr4 = X86_CR4_PSE;
-	if (g->mode.paging >= PAGING_PAE)
+	if (g->mode.paging >= PAGING_PAE) {
 		sregs.cr4 |= X86_CR4_PAE;
+		sregs.efer = EFER_NX;
+	}
 	if (g->mode.paging >= PAGING_64)
-		sregs.efer = EFER_LME | EFER_LMA | EFER_NX;
+		sregs.efer |= EFER_LME | EFER_LMA;
 	if (g->mode.paging == PAGING_LA57)
 		sregs.cr4 |= X86_CR4_LA57;
 
