@@ -39,7 +39,9 @@ run()
 			tied "lab/test/scripts/$suite.sh" ;;
 	deb_modules)	tied lab/test/scripts/deb.sh modules ;;
 	fuzz_long)	tied lab/test/scripts/fuzz.sh 20 5000 ;;
-	fuzz_debug)	debug_image && LAB_KERNEL=debug tied lab/test/scripts/fuzz.sh 10 5000 guest ;;
+	fuzz_debug)	debug_image || return
+			TIMEOUT=${TIMEOUT:-14400} LAB_KERNEL=debug \
+				tied lab/test/scripts/fuzz.sh 10 5000 guest ;;
 	emulator)	tied lab/test/emulator/run.sh ;;
 	lab_pmu)	tied lab/run/boot.sh test-lab_pmu lab_pmu ;;
 	*)

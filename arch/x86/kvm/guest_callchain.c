@@ -31,7 +31,7 @@
 
 /*
  * How many pages of guest memory to look up for a sample, page tables included. The stacks
- * and the code of a program in the kernel are some 20. To look one up costs like one or two
+ * and the code of a program in the kernel are some 20. To look one up costs like some five
  * frames in a page that is known: a guest that puts each of its frames into another page
  * shall not make the host's samples cost more by an order.
  */

@@ -377,15 +377,23 @@ static void put_interrupt_stack(struct entry *e, uint64_t stack)
 	e->g->rsp = frame - 0x40;
 }
 
-TEST_F(entry, interrupt_stack)
+static void expect_through_interrupt_stack(struct entry *e, uint64_t stack)
 {
-	struct entry *e = &self->e;
-
-	put_interrupt_stack(e, e->g->stack - 0x10000);
+	put_interrupt_stack(e, stack);
 	want(e, return_address(e->g, 2));
 	want_kernel_frames(e);
 	want_user(e, USER_FRAMES);
 	expect(e);
+}
+
+TEST_F(entry, interrupt_stack)
+{
+	expect_through_interrupt_stack(&self->e, self->e.g->stack - 0x10000);
+}
+
+TEST_F(entry, interrupt_stack_above)
+{
+	expect_through_interrupt_stack(&self->e, self->e.g->stack + 0x10000);
 }
 
 /* The same frame and link, but not at the top of the stack. */
@@ -401,17 +409,6 @@ TEST_F(entry, interrupt_stack_amidst_the_stack)
 	e->g->rbp = frame;
 	e->g->rsp -= 0x10;
 	want(e, return_address(e->g, 2));
-	expect(e);
-}
-
-TEST_F(entry, interrupt_stack_above)
-{
-	struct entry *e = &self->e;
-
-	put_interrupt_stack(e, e->g->stack + 0x10000);
-	want(e, return_address(e->g, 2));
-	want_kernel_frames(e);
-	want_user(e, USER_FRAMES);
 	expect(e);
 }
 
