@@ -7,6 +7,7 @@
  * - XSETBV is intercepted when the VMCB asks for it, and only then; #UD and
  *   #GP keep their places around the intercept
  * - a CPU keeps its global interrupt flag while another CPU loads its FPU
+ * - an interrupt that comes while VMRUN requests a virtual one is not lost
  */
 #include "test.h"
 
@@ -187,11 +188,45 @@ static void gif_beside_fpu(void)
 	}
 }
 
+/* --- a device of the emulator, which has a thread of its own ----------------------- */
+
+/*
+ * The timer expires while the CPU enters a guest, again and again, with a virtual
+ * interrupt that the guest does not take. The timer's interrupt comes after VMRUN.
+ */
+static void timer_beside_virq(void)
+{
+	int i, tries;
+
+	trap_fns[TIMER] = timer_tick;
+	svm_setup(guest_never_starts);
+	vmcb.int_ctl |= V_IRQ | V_IGN_TPR | V_INTR_MASKING;
+	/* The PC's own timer would remind the local APIC: let it count once only. */
+	outb(0x21, 0xff);
+	outb(0x43, 0x30);
+	APIC(APIC_TDCR) = 0xb;			/* count every bus cycle */
+	APIC(APIC_LVTT) = TIMER;
+	for (i = 0; i < 20000 && timer_ticks == i; i++) {
+		APIC(APIC_TMICT) = 10000;
+		for (tries = 0; timer_ticks == i && tries < 1000000; tries++) {
+			clgi();
+			vmrun(&vmcb);
+			stgi();
+			sti();
+			asm volatile("nop");
+			cli();
+		}
+		CHECK_EQ(timer_ticks, i + 1);
+		CHECK_EQ(vmcb.exit_code, EXIT_VMMCALL);
+	}
+}
+
 const struct test svm_tests[] = {
 	{ "svm_inject_once", inject_once, "stock" },
 	{ "svm_xsetbv_intercepted", xsetbv_intercepted, "stock" },
 	{ "svm_xsetbv_not_intercepted", xsetbv_not_intercepted, "stock" },
 	{ "svm_xsetbv_order", xsetbv_order, "stock" },
 	{ "svm_gif_beside_fpu", gif_beside_fpu, "free2" },
+	{ "svm_timer_beside_virq", timer_beside_virq, "free" },
 	{ },
 };

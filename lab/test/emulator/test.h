@@ -225,6 +225,8 @@ _Static_assert(sizeof(struct vmcb) == 4096, "one page");
 #define EXIT_INVALID		0xffffffff
 
 #define EVENTINJ_INTR		(1u << 31)
+#define V_IRQ			(1u << 8)
+#define V_IGN_TPR		(1u << 20)
 #define V_INTR_MASKING		(1u << 24)
 
 extern struct vmcb vmcb;
