@@ -2,9 +2,10 @@
 /*
  * Symbols for the user space of a guest that is profiled from its host.
  *
- * The host does not see what a guest maps where. If the user names a program
- * with --guestbinary, all that the guest runs in user space is looked up in it.
+ * The host does not see what a guest maps where. The user names the programs of the
+ * guest with --guestbinary. Each file is opened once, readable or not.
  */
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,8 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <linux/kernel.h>
+#include <linux/list.h>
+#include <linux/zalloc.h>
+#include <subcmd/parse-options.h>
 
 #include "debug.h"
 #include "dso.h"
@@ -22,93 +27,261 @@
 #include "map.h"
 #include "maps.h"
 #include "symbol.h"
-#include "symbol_conf.h"
 #include "thread.h"
 
-struct guest_binary {
-	struct machine *machine;
-	struct thread *thread;
-	char name[PATH_MAX];
-	u64 bias;
+/* Instead of -errno */
+enum {
+	NOT_ELF = 1,
+	NO_CODE,
+	NO_ADDRESS,
 };
 
-/* FILE[@ADDRESS]: where the guest has loaded it, if not where it is linked to */
-static int guest_binary__parse(struct guest_binary *binary, const char *spec)
+LIST_HEAD(guest_binaries);
+
+bool guest_binary__given(void)
 {
-	char *at, *end;
+	return !list_empty(&guest_binaries);
+}
 
-	if (snprintf(binary->name, sizeof(binary->name), "%s", spec) >= PATH_MAX)
-		return -ENAMETOOLONG;
-
-	at = strrchr(binary->name, '@');
-	if (!at || access(spec, F_OK) == 0)
-		return 0;
+static int parse_hex(const char *text, u64 *value)
+{
+	char *end;
 
 	errno = 0;
-	binary->bias = strtoull(at + 1, &end, 16);
-	if (errno || end == at + 1 || *end)
+	*value = strtoull(text, &end, 16);
+	return errno || end == text || *end ? -EINVAL : 0;
+}
+
+/* FILE[@ADDRESS][,space=SPACE|,space=any] */
+static int guest_binary__parse(struct guest_binary *binary)
+{
+	char *at, *space;
+
+	if (!*binary->name)
 		return -EINVAL;
+	if (access(binary->name, F_OK) == 0)
+		return 0;
+
+	space = strstr(binary->name, ",space=");
+	if (space) {
+		*space = '\0';
+		space += strlen(",space=");
+		binary->any_space = !strcmp(space, "any");
+		if (!binary->any_space &&
+		    (parse_hex(space, &binary->space) || !binary->space))
+			return -EINVAL;
+	}
+	at = strrchr(binary->name, '@');
+	if (!at || access(binary->name, F_OK) == 0)
+		return 0;
+
 	*at = '\0';
+	return parse_hex(at + 1, &binary->bias);
+}
+
+int guest_binary__option(const struct option *opt __maybe_unused, const char *spec,
+			 int unset __maybe_unused)
+{
+	struct guest_binary *binary = zalloc(sizeof(*binary));
+
+	if (!binary)
+		return -ENOMEM;
+	binary->spec = spec;
+	binary->name = strdup(spec);
+	INIT_LIST_HEAD(&binary->images);
+	if (!binary->name || guest_binary__parse(binary)) {
+		pr_err("--guestbinary=%s is not FILE[@ADDRESS][,space=SPACE], with hexadecimal numbers\n",
+		       spec);
+		free(binary->name);
+		free(binary);
+		return -1;
+	}
+	list_add_tail(&binary->node, &guest_binaries);
 	return 0;
 }
 
-static int guest_binary__map_segment(u64 start, u64 len, u64 pgoff, void *data)
+static int guest_image__add_segment(u64 start, u64 len, u64 pgoff, void *data)
 {
-	struct guest_binary *binary = data;
+	struct guest_image *image = data;
+	struct guest_segment *segments;
+
+	if (pgoff > image->size || len > image->size - pgoff)
+		return NOT_ELF;
+
+	segments = realloc(image->segments, (image->nr_segments + 1) * sizeof(*segments));
+	if (!segments)
+		return -ENOMEM;
+	image->segments = segments;
+	segments[image->nr_segments++] = (struct guest_segment){ start, len, pgoff };
+	return 0;
+}
+
+/* e_type is at the same place in files of 32 and of 64 bits. */
+static bool guest_image__is_relocatable(struct guest_image *image)
+{
+	return ((const Elf64_Ehdr *)image->data)->e_type == ET_DYN;
+}
+
+static int guest_image__read(struct guest_image *image, struct guest_binary *binary, int fd)
+{
+	struct stat st;
+	int err;
+
+	if (fstat(fd, &st))
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(Elf64_Ehdr))
+		return NOT_ELF;
+
+	image->size = st.st_size;
+	image->data = mmap(NULL, image->size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (image->data == MAP_FAILED) {
+		image->data = NULL;
+		return -errno;
+	}
+	if (memcmp(image->data, ELFMAG, SELFMAG))
+		return NOT_ELF;
+
+	err = file__read_maps(fd, /*exe=*/true, guest_image__add_segment, image,
+			      /*is_64_bit=*/NULL);
+	if (err)
+		return err < 0 && err != -ENOMEM ? NOT_ELF : err;
+	if (!image->nr_segments)
+		return NO_CODE;
+	if (guest_image__is_relocatable(image) && !binary->bias)
+		return NO_ADDRESS;
+
+	for (unsigned int i = 0; i < image->nr_segments; i++)
+		image->segments[i].start += binary->bias;
+	return 0;
+}
+
+/* The image for the machine with this root directory; image->err if it is of no use. */
+struct guest_image *guest_binary__image(struct guest_binary *binary, const char *root_dir)
+{
+	struct guest_image *image;
+	char path[PATH_MAX];
+	int fd;
+
+	/* as the symbols will be: below --guestmount, if that is given */
+	scnprintf(path, sizeof(path), "%s%s", root_dir, binary->name);
+	list_for_each_entry(image, &binary->images, node) {
+		if (!strcmp(image->path, path))
+			return image;
+	}
+
+	image = zalloc(sizeof(*image));
+	if (!image)
+		return NULL;
+	image->path = strdup(path);
+	if (!image->path) {
+		free(image);
+		return NULL;
+	}
+	list_add_tail(&image->node, &binary->images);
+
+	fd = open(path, O_RDONLY);
+	if (fd < 0) {
+		image->err = -errno;
+		return image;
+	}
+	image->err = guest_image__read(image, binary, fd);
+	close(fd);
+	return image;
+}
+
+static void guest_image__print_error(struct guest_image *image, struct guest_binary *binary)
+{
+	switch (image->err) {
+	case NOT_ELF:
+		pr_err("--guestbinary=%s: %s is no program (ELF file)\n", binary->spec, image->path);
+		break;
+	case NO_CODE:
+		pr_err("--guestbinary=%s: %s has no code\n", binary->spec, image->path);
+		break;
+	case NO_ADDRESS:
+		pr_err("--guestbinary=%s: %s is position independent: add @ADDRESS, where the guest has loaded it (see its /proc/PID/maps)\n",
+		       binary->spec, image->path);
+		break;
+	default:
+		pr_err("--guestbinary=%s: %s cannot be read: %s\n", binary->spec, image->path,
+		       strerror(-image->err));
+	}
+}
+
+/* Open the files of all binaries for the machine with this root directory. */
+void guest_binary__open(const char *root_dir)
+{
+	struct guest_binary *binary;
+
+	list_for_each_entry(binary, &guest_binaries, node)
+		guest_binary__image(binary, root_dir);
+}
+
+/* Are all binaries of use, each in one machine at least? */
+int guest_binary__check(void)
+{
+	struct guest_binary *binary;
+	struct guest_image *image;
+	bool usable;
+
+	list_for_each_entry(binary, &guest_binaries, node) {
+		usable = false;
+		list_for_each_entry(image, &binary->images, node)
+			usable |= !image->err;
+		if (usable)
+			continue;
+		if (list_empty(&binary->images))
+			return -ENOMEM;
+		image = list_first_entry(&binary->images, struct guest_image, node);
+		guest_image__print_error(image, binary);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* Map the code of @binary into the maps of a thread of a guest. */
+int guest_binary__map_image(struct guest_binary *binary, struct machine *machine,
+			    struct thread *thread)
+{
+	struct guest_image *image = guest_binary__image(binary, machine->root_dir);
+	struct guest_segment *segment;
 	struct dso_id id = {};
 	struct map *map;
 	int err;
 
-	map = map__new(binary->machine, start + binary->bias, len, pgoff, &id,
-		       PROT_READ | PROT_EXEC, MAP_PRIVATE, /*bid=*/NULL,
-		       binary->name, binary->thread);
-	if (!map)
+	if (!image)
 		return -ENOMEM;
+	if (image->err)
+		return -EINVAL;
 
-	err = thread__insert_map(binary->thread, map);
-	map__put(map);
-	return err;
+	for (unsigned int i = 0; i < image->nr_segments; i++) {
+		segment = &image->segments[i];
+		map = map__new(machine, segment->start, segment->len, segment->pgoff, &id,
+			       PROT_READ | PROT_EXEC, MAP_PRIVATE, /*bid=*/NULL,
+			       binary->name, thread);
+		if (!map)
+			return -ENOMEM;
+		err = thread__insert_map(thread, map);
+		map__put(map);
+		if (err)
+			return err;
+	}
+	return 0;
 }
 
-static int guest_binary__map_file(struct guest_binary *binary)
-{
-	char path[PATH_MAX];
-	int fd, err;
-
-	/* as the symbols will be: below --guestmount, if that is given */
-	scnprintf(path, sizeof(path), "%s%s", binary->machine->root_dir,
-		  binary->name);
-	fd = open(path, O_RDONLY);
-	if (fd < 0)
-		return -errno;
-
-	err = file__read_maps(fd, /*exe=*/true, guest_binary__map_segment, binary,
-			      /*is_64_bit=*/NULL);
-	close(fd);
-	return err;
-}
-
-/* Map the guest's binary, if one is named, into a thread of the guest, once. */
+/* Map all binaries into a thread of a guest, once. */
 int guest_binary__map(struct machine *machine, struct thread *thread)
 {
-	struct guest_binary binary = {
-		.machine = machine,
-		.thread = thread,
-	};
-	static bool warned;
+	struct guest_binary *binary;
 	int err;
 
-	if (!symbol_conf.guest_binary || machine__is_host(machine) ||
-	    !maps__empty(thread__maps(thread)))
+	if (machine__is_host(machine) || !maps__empty(thread__maps(thread)))
 		return 0;
 
-	err = guest_binary__parse(&binary, symbol_conf.guest_binary);
-	if (!err)
-		err = guest_binary__map_file(&binary);
-	if (err && !warned) {
-		pr_err("--guestbinary=%s cannot be used: %s\n", symbol_conf.guest_binary,
-		       err == -1 ? "not an ELF file" : strerror(-err));
-		warned = true;
+	list_for_each_entry(binary, &guest_binaries, node) {
+		err = guest_binary__map_image(binary, machine, thread);
+		if (err)
+			return err;
 	}
-	return err;
+	return 0;
 }

@@ -8,5 +8,7 @@
 extern const struct option guest_options[];
 
 bool guest_options__given(void);
+int guest_options__check(void);
+int guest_options__apply(void);
 
 #endif /* __PERF_GUEST_OPTIONS_H */
