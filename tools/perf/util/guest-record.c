@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What cannot be recorded of guests is refused, before anything is recorded. Data
+ * without what was asked for is an error.
+ */
+#include <errno.h>
+#include <linux/kernel.h>
+#include <linux/perf_event.h>
+
+#include "debug.h"
+#include "evlist.h"
+#include "evsel.h"
+#include "guest-options.h"
+#include "guest-record.h"
+#include "target.h"
+#include "util.h"
+
+/* What a sample taken in a guest has of the host, instead of the guest. */
+static const struct {
+	u64 sample_type;
+	const char *options;
+	const char *recorded;
+	const char *remedy;
+} host_only[] = {
+	{ PERF_SAMPLE_BRANCH_STACK, "-b and --call-graph=lbr",
+	  "the branches of the host", "Leave them out" },
+	{ PERF_SAMPLE_STACK_USER, "--call-graph=dwarf",
+	  "the stack and the registers of the VMM", "Use --call-graph=fp" },
+	{ PERF_SAMPLE_REGS_USER, "--user-regs", "the registers of the VMM", "Leave it out" },
+	{ PERF_SAMPLE_REGS_INTR, "--intr-regs", "the registers of the host", "Leave it out" },
+};
+
+/* Tracepoints and most events of software happen in the host, on behalf of a guest or not. */
+static bool evsel__can_sample_guests(struct evsel *evsel)
+{
+	switch (evsel->core.attr.type) {
+	case PERF_TYPE_TRACEPOINT:
+	case PERF_TYPE_BREAKPOINT:
+		return false;
+	case PERF_TYPE_SOFTWARE:
+		return evsel__is_clock(evsel);
+	default:
+		return true;
+	}
+}
+
+static int evsel__check_guest_samples(struct evsel *evsel)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(host_only); i++) {
+		if (!(evsel->core.attr.sample_type & host_only[i].sample_type))
+			continue;
+		pr_err("%s samples guests, for which %s would record %s. %s, or sample the host alone (event modifier H).\n",
+		       evsel__name(evsel), host_only[i].options, host_only[i].recorded,
+		       host_only[i].remedy);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* "perf kvm" without --host: samples of guests, or nothing. */
+static bool want_guests;
+
+void guest_record__want_guests(void)
+{
+	want_guests = perf_guest && !perf_host;
+}
+
+int guest_record__check(struct evlist *evlist)
+{
+	struct evsel *evsel, *host_event = NULL;
+	bool sample_guests = false;
+	int err;
+
+	evlist__for_each_entry(evlist, evsel) {
+		if (evsel__is_dummy_event(evsel))
+			continue;
+		if (evsel->core.attr.exclude_guest || !evsel__can_sample_guests(evsel)) {
+			host_event = evsel;
+			continue;
+		}
+		sample_guests = true;
+		err = evsel__check_guest_samples(evsel);
+		if (err)
+			return err;
+	}
+
+	if (!want_guests || sample_guests || !host_event)
+		return 0;
+	pr_err("%s does not sample guests, it happens in the host. Use cycles or cpu-clock, or perf kvm --host.\n",
+	       evsel__name(host_event));
+	return -EINVAL;
+}
+
+/* To be called when all samples have been looked at. */
+int guest_record__check_samples(struct evlist *evlist, struct target *target)
+{
+	if (!want_guests || evlist->stats.nr_guest_samples || !target__none(target))
+		return 0;
+	pr_err("The command has run no guest, so no guest was sampled. Use -a, or -p with the PID of a VMM.\n");
+	return -ENODATA;
+}
+
+/* Data of which guests are to be shown has samples of guests. */
+int guest_data__check(struct evlist *evlist, const char *path)
+{
+	if (!perf_guest || evlist->stats.nr_guest_samples ||
+	    (perf_host && !guest_options__given()))
+		return 0;
+	pr_err("%s has no samples of guests. Record with perf kvm --guest record -a, while a guest runs.\n",
+	       path);
+	return -ENODATA;
+}

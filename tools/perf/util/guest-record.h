@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef __PERF_GUEST_RECORD_H
+#define __PERF_GUEST_RECORD_H
+
+#include <stdbool.h>
+
+struct evlist;
+struct target;
+
+void guest_record__want_guests(void);
+int guest_record__check(struct evlist *evlist);
+int guest_record__check_samples(struct evlist *evlist, struct target *target);
+int guest_data__check(struct evlist *evlist, const char *path);
+
+#endif /* __PERF_GUEST_RECORD_H */
