@@ -30,13 +30,13 @@ rm -rf "$new"
 mkdir "$new"
 mv "$boot"/files/* "$boot"/*.log "$boot/qemu.cmd" "$new/"
 
-# The same samples for each of the guest's programs: --guestbinary takes only one.
+# The same samples for each of the guest's programs: the frames of each get its names.
 samples=()
 for program in callgraph pingpong; do
 	samples+=("$new/samples.$program")
 	"$perf" script -f -F misc,comm,ip,sym,dso -i "$new/host.perf.data" \
 		--kallsyms="$new/host.kallsyms" --guestkallsyms="$new/guest.kallsyms" \
-		--guestbinary="$BUILD/workloads/$program" > "$new/samples.$program" 2> "$new/script.log" ||
+		--guestbinary="$BUILD/workloads/$program,all" > "$new/samples.$program" 2> "$new/script.log" ||
 		die "perf script failed; its log is $new/script.log"
 done
 awk -f lab/run/fold.awk "${samples[@]}" > "$new/folded.txt"
@@ -57,7 +57,7 @@ cat <<END
   $dir/host-report.txt	the second report: the same guest, seen from its host
   $dir/host.perf.data	the host's profile; look into it with
 	$perf kvm --guest --guestkallsyms=$dir/guest.kallsyms \\
-		--guestbinary=$BUILD/workloads/callgraph \\
+		--guestbinary=$BUILD/workloads/callgraph,all \\
 		report -f --kallsyms=$dir/host.kallsyms -i $dir/host.perf.data
 	and with --host --guest to see the host's samples, too
   $dir/flame.svg	the same as a flame graph, for a browser

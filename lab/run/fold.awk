@@ -6,9 +6,8 @@
 #   awk -f fold.awk SAMPLES [SAMPLES...]
 #
 # Each file has the same samples, in the same order, with the names of another guest
-# program, because --guestbinary takes a single program. A frame gets the name from the
-# first file with a name. The names cannot clash: the lab's programs are linked to
-# different addresses.
+# program. A frame gets the name from the first file with a name. The names cannot clash:
+# the programs of the demo are linked to different addresses.
 #
 # A stack starts with the machine, then the program. The other frames end in a mark:
 # "::" in the guest's kernel, "/" in the guest's user space, nothing on the host.

@@ -52,24 +52,20 @@ static int parse_hex(const char *text, u64 *value)
 	return errno || end == text || *end ? -EINVAL : 0;
 }
 
-/* FILE[@ADDRESS][,space=SPACE|,space=any] */
+/* FILE[@ADDRESS][,all] */
 static int guest_binary__parse(struct guest_binary *binary)
 {
-	char *at, *space;
+	size_t len = strlen(binary->name), all = strlen(",all");
+	char *at;
 
 	if (!*binary->name)
 		return -EINVAL;
 	if (access(binary->name, F_OK) == 0)
 		return 0;
 
-	space = strstr(binary->name, ",space=");
-	if (space) {
-		*space = '\0';
-		space += strlen(",space=");
-		binary->any_space = !strcmp(space, "any");
-		if (!binary->any_space &&
-		    (parse_hex(space, &binary->space) || !binary->space))
-			return -EINVAL;
+	if (len > all && !strcmp(binary->name + len - all, ",all")) {
+		binary->name[len - all] = '\0';
+		binary->all = true;
 	}
 	at = strrchr(binary->name, '@');
 	if (!at || access(binary->name, F_OK) == 0)
@@ -90,7 +86,7 @@ int guest_binary__option(const struct option *opt __maybe_unused, const char *sp
 	binary->name = strdup(spec);
 	INIT_LIST_HEAD(&binary->images);
 	if (!binary->name || guest_binary__parse(binary)) {
-		pr_err("--guestbinary=%s is not FILE[@ADDRESS][,space=SPACE], with hexadecimal numbers\n",
+		pr_err("--guestbinary=%s is not FILE[@ADDRESS][,all], with a hexadecimal address\n",
 		       spec);
 		free(binary->name);
 		free(binary);
@@ -240,8 +236,8 @@ int guest_binary__check(void)
 }
 
 /* Map the code of @binary into the maps of a thread of a guest. */
-int guest_binary__map_image(struct guest_binary *binary, struct machine *machine,
-			    struct thread *thread)
+int guest_binary__map(struct guest_binary *binary, struct machine *machine,
+		      struct thread *thread)
 {
 	struct guest_image *image = guest_binary__image(binary, machine->root_dir);
 	struct guest_segment *segment;
@@ -263,23 +259,6 @@ int guest_binary__map_image(struct guest_binary *binary, struct machine *machine
 			return -ENOMEM;
 		err = thread__insert_map(thread, map);
 		map__put(map);
-		if (err)
-			return err;
-	}
-	return 0;
-}
-
-/* Map all binaries into a thread of a guest, once. */
-int guest_binary__map(struct machine *machine, struct thread *thread)
-{
-	struct guest_binary *binary;
-	int err;
-
-	if (machine__is_host(machine) || !maps__empty(thread__maps(thread)))
-		return 0;
-
-	list_for_each_entry(binary, &guest_binaries, node) {
-		err = guest_binary__map_image(binary, machine, thread);
 		if (err)
 			return err;
 	}

@@ -33,8 +33,7 @@ struct guest_binary {
 	const char *spec;
 	char *name;
 	u64 bias;		/* from the addresses in the file to those in the guest */
-	bool any_space;
-	u64 space;		/* of the guest process that runs it, 0 if not given */
+	bool all;		/* of the guest's user space is its */
 	struct list_head images;
 };
 
@@ -45,8 +44,7 @@ bool guest_binary__given(void);
 void guest_binary__open(const char *root_dir);
 int guest_binary__check(void);
 struct guest_image *guest_binary__image(struct guest_binary *binary, const char *root_dir);
-int guest_binary__map_image(struct guest_binary *binary, struct machine *machine,
-			    struct thread *thread);
-int guest_binary__map(struct machine *machine, struct thread *thread);
+int guest_binary__map(struct guest_binary *binary, struct machine *machine,
+		      struct thread *thread);
 
 #endif /* __PERF_GUEST_BINARY_H */

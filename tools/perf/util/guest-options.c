@@ -34,7 +34,7 @@ const struct option guest_options[] = {
 		   "file", "file saving guest os /proc/kallsyms"),
 	OPT_STRING(0, "guestmodules", &symbol_conf.default_guest_modules,
 		   "file", "file saving guest os /proc/modules"),
-	OPT_CALLBACK(0, "guestbinary", NULL, "file[@address][,space=space]",
+	OPT_CALLBACK(0, "guestbinary", NULL, "file[@address][,all]",
 		     "program that the guest runs", guest_binary__option),
 	OPT_BOOLEAN(0, "guest-code", &symbol_conf.guest_code,
 		    "Guest code can be found in hypervisor process"),

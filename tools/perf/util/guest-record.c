@@ -110,3 +110,14 @@ int guest_data__check(struct evlist *evlist, const char *path)
 	       path);
 	return -ENODATA;
 }
+
+/* Events whose modifiers say neither G nor H sample guests as well as the host. */
+void guest_record__add_guests(struct evlist *evlist)
+{
+	struct evsel *evsel;
+
+	evlist__for_each_entry(evlist, evsel) {
+		if (!evsel->exclude_GH)
+			evsel->core.attr.exclude_guest = 0;
+	}
+}

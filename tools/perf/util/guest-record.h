@@ -9,6 +9,7 @@ struct target;
 
 void guest_record__want_guests(void);
 int guest_record__check(struct evlist *evlist);
+void guest_record__add_guests(struct evlist *evlist);
 int guest_record__check_samples(struct evlist *evlist, struct target *target);
 int guest_data__check(struct evlist *evlist, const char *path);
 

@@ -92,7 +92,7 @@ fold()
 chains()
 {
 	perf script -F misc,ip,sym --guestkallsyms="$data/kallsyms" \
-		${2:+--guestbinary="$GUEST_PROGRAMS/$2"} -i "$data/$1" | fold
+		${2:+--guestbinary="$GUEST_PROGRAMS/$2,all"} -i "$data/$1" | fold
 }
 
 # share FILE MIN OF CONDITION [LINES]: of the lines of FILE that match OF, at least MIN
@@ -248,7 +248,7 @@ both_apart()
 diff_of_both()
 {
 	perf kvm --guest --guestkallsyms="$data/kallsyms" \
-		--guestbinary="$GUEST_PROGRAMS/callgraph" \
+		--guestbinary="$GUEST_PROGRAMS/callgraph,all" \
 		diff -q --sort sym "$data/callgraph" "$data/both" > "$data/diff" || return
 	grep ' qux$' "$data/diff" | sed 's/^/# /'
 	awk '$NF == "qux" && $1 + 0 >= 30 && $2 + 0 <= -10 && $2 + 0 >= -30 { found = 1 }
@@ -278,7 +278,7 @@ recorded_cut()
 report()
 {
 	perf kvm --guest --guestkallsyms="$data/kallsyms" \
-		--guestbinary="$GUEST_PROGRAMS/callgraph" report -i "$data/callgraph" \
+		--guestbinary="$GUEST_PROGRAMS/callgraph,all" report -i "$data/callgraph" \
 		--stdio --stdio-color never -q --sort sym "$@"
 }
 
@@ -338,7 +338,7 @@ to_json()
 {
 	perf data convert --to-json "$data/json" -i "$data/callgraph" \
 		--guestkallsyms="$data/kallsyms" \
-		--guestbinary="$GUEST_PROGRAMS/callgraph" &&
+		--guestbinary="$GUEST_PROGRAMS/callgraph,all" &&
 	grep '"symbol"' "$data/json" | tr -d '", ' | cut -d: -f2 |
 		awk 'last == "qux" && $0 == "bar" { n++ }
 		     { last = $0 }
@@ -445,7 +445,7 @@ started_top()
 top_of_guest()
 {
 	top perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
-		--guestbinary="$GUEST_PROGRAMS/callgraph" top &&
+		--guestbinary="$GUEST_PROGRAMS/callgraph,all" top &&
 	entries_of_guest && ! grep '^ *[0-9.]* *\[[^gu]\] ' "$data/top"
 }
 
@@ -453,7 +453,7 @@ top_of_guest()
 top_of_both()
 {
 	top perf kvm --host --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
-		--guestbinary="$GUEST_PROGRAMS/callgraph" top &&
+		--guestbinary="$GUEST_PROGRAMS/callgraph,all" top &&
 	entries_of_guest && entry "[k]" ".*" entry_SYSCALL_64_after_hwframe &&
 	awk '$2 ~ /^\[.\]$/	{ guest = $2 ~ /[gu]/ }
 	     guest && $NF ~ /^(kvm_vcpu_ioctl|kvm_arch_vcpu_ioctl_run)$/ ||

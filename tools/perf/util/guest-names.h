@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef __PERF_GUEST_NAMES_H
+#define __PERF_GUEST_NAMES_H
+
+struct machine;
+struct perf_sample;
+struct thread;
+
+void guest_names__start(void);
+struct thread *guest_names__findnew_thread(struct machine *machine, struct perf_sample *sample);
+void guest_names__finish(void);
+
+#endif /* __PERF_GUEST_NAMES_H */

@@ -1,0 +1,149 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# perf's commands tell VMs and machines apart, and take the options for guests:
+#
+#  - --guestmount names the samples of a VM by the PID of its VMM, in data recorded with
+#    it and without it. A VM that is not below it has no names.
+#  - A guest's samples have the name of the VMM's process.
+#  - report, script, annotate and diff take the options for guests, and perf kvm has
+#    annotate.
+#  - perf kvm --host report shows the host alone.
+#  - Completion knows all options of perf kvm.
+#
+# Environment:
+#  GUEST_LIB		a shell library, as for guest_profile.sh
+#  GUEST_PROGRAMS	a directory with the guest's program pingpong
+
+DIR=$(dirname "$(readlink -f "$0")")
+. "$DIR/../kselftest/ktap_helpers.sh"
+
+ktap_print_header
+if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_PROGRAMS/pingpong" ]; then
+	ktap_skip_all "GUEST_LIB and GUEST_PROGRAMS name no guest to profile"
+	exit "$KSFT_SKIP"
+fi
+. "$GUEST_LIB"
+
+data=$(mktemp -d)
+trap 'rm -r "$data"' EXIT
+
+# record NAME OPTION...: profile the guest and the host while a stage of the guest runs
+record()
+{
+	name=$1
+	shift
+	perf kvm --host --guest "$@" record -q -a -e cpu-clock -c 97001 -o "$data/$name" -- \
+		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done'
+}
+
+# The PID of the VMM is the directory of the guest.
+mount_guest()
+{
+	vmm=$(grep -l "^qemu-system" /proc/[0-9]*/comm | head -n 1 | cut -d/ -f3) &&
+	[ -n "$vmm" ] &&
+	mkdir -p "$data/mount/$vmm/proc" "$data/other/1/proc" &&
+	cp "$GUEST_DIR/kallsyms" "$data/mount/$vmm/proc/kallsyms" &&
+	cp "$GUEST_DIR/kallsyms" "$data/other/1/proc/kallsyms" &&
+	cp "$GUEST_DIR/kallsyms" "$data/kallsyms"
+}
+
+recorded()
+{
+	guest_start workload pingpong,3000 : pingpong,3000 &&
+	guest_expect ready && mount_guest &&
+	record mounted --guestmount="$data/mount" &&
+	record plain &&
+	guest_wait
+}
+
+# named DATA OPTION...: 99 % of the samples of the guest's kernel have symbols
+named()
+{
+	recording=$1
+	shift
+	perf script -F misc,ip,sym -i "$data/$recording" "$@" 2> "$data/err" |
+		awk '$1 == "G" { all++; if ($3 != "" && $3 != "[unknown]") n++ }
+		     END { print "# " n + 0 " of " all + 0 " samples have symbols"
+			   exit !(all >= 300 && n >= 0.99 * all) }'
+}
+
+not_named()
+{
+	! named "$@" && grep -q "Can't access file $data/other/$vmm" "$data/err"
+}
+
+vmm_name()
+{
+	perf kvm --guest --guestkallsyms="$data/kallsyms" report --stdio -q \
+		--sort comm,pid -i "$data/plain" > "$data/report" &&
+	sed 's/^/# /' "$data/report" &&
+	grep -q "qemu-system" "$data/report" && ! grep ' :[0-9]' "$data/report"
+}
+
+# The level of a sample: g and u in the guest, k and . in the host
+levels()
+{
+	awk '$2 ~ /^\[.\]$/ { print $2 }' "$data/report" | sort -u | tr -d '\n[]'
+}
+
+host_alone()
+{
+	perf kvm --host report --stdio -q --sort sym -i "$data/plain" > "$data/report" &&
+	levels && [ -z "$(levels | tr -d 'k.')" ] && [ -n "$(levels)" ]
+}
+
+report_both()
+{
+	perf report --guestkallsyms="$data/kallsyms" --stdio -q --sort sym -i "$data/plain" \
+		> "$data/report" &&
+	levels | grep g && levels | grep k
+}
+
+host_by_default()
+{
+	perf report --stdio -q --sort sym -i "$data/plain" > "$data/report" &&
+	[ -n "$(levels)" ] && [ -z "$(levels | tr -d 'k.')" ]
+}
+
+diff_of_guest()
+{
+	perf diff --guestkallsyms="$data/kallsyms" -q --sort sym "$data/plain" "$data/mounted" \
+		> "$data/report" &&
+	grep -E '\[g\] [a-z_]' "$data/report" | sed '5q' | sed 's/^/# /' | tee "$data/named" &&
+	[ "$(wc -l < "$data/named")" = 5 ]
+}
+
+annotate_of()
+{
+	"$@" --stdio -i "$data/plain" > "$data/annotate" 2> "$data/err"
+	sed 's/^/# /' "$data/err"
+	! grep -q -e 'unknown option' -e 'Usage:' -e 'cannot be read' -e 'no samples' \
+		"$data/err" "$data/annotate"
+}
+
+options()
+{
+	perf kvm --list-opts > "$data/options"
+	for option in input guest host guestmount guestvmlinux guestkallsyms guestmodules \
+		guestbinary guest-code; do
+		grep -q -e "--$option " "$data/options" || { echo "# no --$option"; return 1; }
+	done
+}
+
+ktap_set_plan 12
+ktap_test_result "recorded" recorded
+ktap_test_result "recorded and shown with --guestmount" named mounted \
+	--guestmount="$data/mount"
+ktap_test_result "shown with --guestmount" named plain --guestmount="$data/mount"
+ktap_test_result "not below --guestmount" not_named plain --guestmount="$data/other"
+ktap_test_result "name of the VMM" vmm_name
+ktap_test_result "kvm --host report" host_alone
+ktap_test_result "report of host and guest" report_both
+ktap_test_result "report of the host" host_by_default
+ktap_test_result "diff" diff_of_guest
+ktap_test_result "annotate" annotate_of perf annotate --guestkallsyms="$data/kallsyms"
+ktap_test_result "kvm annotate" annotate_of perf kvm --guest \
+	--guestkallsyms="$data/kallsyms" annotate
+ktap_test_result "options for completion" options
+ktap_finished
