@@ -112,10 +112,10 @@ static int guest_image__add_segment(u64 start, u64 len, u64 pgoff, void *data)
 	return 0;
 }
 
-/* e_type is at the same place in files of 32 and of 64 bits. */
+/* e_type comes after e_ident, in files of 32 and of 64 bits. */
 static bool guest_image__is_relocatable(struct guest_image *image)
 {
-	return ((const Elf64_Ehdr *)image->data)->e_type == ET_DYN;
+	return *(const u16 *)(image->data + EI_NIDENT) == ET_DYN;
 }
 
 static int guest_image__read(struct guest_image *image, struct guest_binary *binary, int fd)
@@ -125,7 +125,7 @@ static int guest_image__read(struct guest_image *image, struct guest_binary *bin
 
 	if (fstat(fd, &st))
 		return -errno;
-	if (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(Elf64_Ehdr))
+	if (!S_ISREG(st.st_mode) || st.st_size < EI_NIDENT + 4)
 		return NOT_ELF;
 
 	image->size = st.st_size;
@@ -189,7 +189,8 @@ static void guest_image__print_error(struct guest_image *image, struct guest_bin
 {
 	switch (image->err) {
 	case NOT_ELF:
-		pr_err("--guestbinary=%s: %s is no program (ELF file)\n", binary->spec, image->path);
+		pr_err("--guestbinary=%s: %s is no program (ELF file)\n", binary->spec,
+		       image->path);
 		break;
 	case NO_CODE:
 		pr_err("--guestbinary=%s: %s has no code\n", binary->spec, image->path);

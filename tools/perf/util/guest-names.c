@@ -63,7 +63,8 @@ static size_t code_before(struct guest_image *image, u64 addr, const u8 **end)
 
 static bool is_x86(struct guest_image *image)
 {
-	u16 machine = ((const Elf64_Ehdr *)image->data)->e_machine;
+	/* e_machine comes after e_ident and e_type, in files of 32 and of 64 bits */
+	u16 machine = *(const u16 *)(image->data + EI_NIDENT + 2);
 
 	return machine == EM_X86_64 || machine == EM_386;
 }

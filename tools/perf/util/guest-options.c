@@ -71,6 +71,9 @@ static int check_readable(const char *option, const char *path)
 	return 0;
 }
 
+#define NO_ADDRESSES \
+	"has no addresses: copy it as root of the guest (see kernel.kptr_restrict)"
+
 struct kallsyms_check {
 	unsigned long symbols;
 	bool has_addresses;
@@ -100,9 +103,9 @@ static int check_kallsyms(const char *option, const char *path)
 	if (kallsyms__parse(path, &check, check_symbol) || !check.symbols)
 		problem = "is no copy of a /proc/kallsyms";
 	else if (!check.has_addresses)
-		problem = "has no addresses: copy it as root of the guest (see kernel.kptr_restrict)";
+		problem = NO_ADDRESSES;
 	else if (!check.has_text)
-		problem = "has neither _text nor _stext: it is no complete copy of a /proc/kallsyms";
+		problem = "has no _text and no _stext: it is no complete copy of a /proc/kallsyms";
 
 	if (!problem)
 		return 0;
@@ -138,7 +141,7 @@ static int check_modules(const char *path)
 		if (!is_module_line(line, &address))
 			problem = "is no copy of a /proc/modules";
 		else if (!address)
-			problem = "has no addresses: copy it as root of the guest (see kernel.kptr_restrict)";
+			problem = NO_ADDRESSES;
 	}
 	free(line);
 	fclose(file);
