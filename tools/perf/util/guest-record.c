@@ -57,6 +57,15 @@ static int evsel__check_guest_samples(struct evsel *evsel)
 	return 0;
 }
 
+/*
+ * Event modifiers such as :P and :k clear exclude_guest too. Only "perf kvm" and :G ask
+ * for guests.
+ */
+static bool evsel__asks_for_guests(struct evsel *evsel)
+{
+	return !evsel->core.attr.exclude_guest && (perf_guest || evsel->exclude_GH);
+}
+
 /* "perf kvm" without --host: samples of guests, or nothing. */
 static bool want_guests;
 
@@ -74,7 +83,7 @@ int guest_record__check(struct evlist *evlist)
 	evlist__for_each_entry(evlist, evsel) {
 		if (evsel__is_dummy_event(evsel))
 			continue;
-		if (evsel->core.attr.exclude_guest || !evsel__can_sample_guests(evsel)) {
+		if (!evsel__asks_for_guests(evsel) || !evsel__can_sample_guests(evsel)) {
 			host_event = evsel;
 			continue;
 		}
@@ -111,13 +120,16 @@ int guest_data__check(struct evlist *evlist, const char *path)
 	return -ENODATA;
 }
 
-/* Events whose modifiers say neither G nor H sample guests as well as the host. */
+/*
+ * Events whose modifiers say neither G nor H sample guests as well as the host. Precise
+ * events (:p) exclude guests.
+ */
 void guest_record__add_guests(struct evlist *evlist)
 {
 	struct evsel *evsel;
 
 	evlist__for_each_entry(evlist, evsel) {
-		if (!evsel->exclude_GH)
+		if (!evsel->exclude_GH && !evsel->core.attr.precise_ip)
 			evsel->core.attr.exclude_guest = 0;
 	}
 }
