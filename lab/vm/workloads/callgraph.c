@@ -13,6 +13,9 @@
  * inlined.
  *
  *	callgraph [ROUNDS [CALLS]]	(1000: some 100 million instructions)
+ *
+ * With OTHER_CALLS, main calls bar, bar calls foo and foo calls qux: another program whose
+ * functions and calls are at the same addresses.
  */
 #include <stdlib.h>
 
@@ -37,25 +40,40 @@ static volatile long sink;
 static unsigned long percent;	/* of the current round's iterations */
 static unsigned long calls = 1;
 
+#ifdef OTHER_CALLS
+# define CALLEE_OF_MAIN	bar
+# define CALLEE_OF_FOO	qux
+# define CALLEE_OF_BAR	foo
+#else
+# define CALLEE_OF_MAIN	foo
+# define CALLEE_OF_FOO	bar
+# define CALLEE_OF_BAR	qux
+#endif
+
+/* Functions stay in this order, whoever calls them. */
+#define FUNCTION	static __attribute__((noinline, no_reorder))
+
+FUNCTION void foo(void);
+
 /* Each function does some work after the call, to have no tail calls. */
-static __attribute__((noinline)) void qux(void)
+FUNCTION void qux(void)
 {
 	spin(40 * percent);
 }
 
-static __attribute__((noinline)) void bar(void)
+FUNCTION void bar(void)
 {
 	unsigned long i;
 
-	qux();
+	CALLEE_OF_BAR();
 	for (i = 0; i < calls; i++)
 		sink = random();
 	spin(30 * percent);
 }
 
-static __attribute__((noinline)) void foo(void)
+FUNCTION void foo(void)
 {
-	bar();
+	CALLEE_OF_FOO();
 	spin(20 * percent);
 }
 
@@ -67,7 +85,7 @@ int main(int argc, char **argv)
 		calls = strtoul(argv[2], NULL, 0);
 	while (rounds--) {
 		percent = vary(ROUND / 100);
-		foo();
+		CALLEE_OF_MAIN();
 		spin(10 * percent);
 	}
 	return 0;

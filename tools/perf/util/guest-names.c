@@ -4,18 +4,25 @@
  *
  * The host does not know what program the guest runs, and programs are at the same
  * addresses. Call chains tell: each return address in the code of a program is behind a
- * call. A file names a sample if
+ * call, and a direct call leads to the function of the frame below. A file names a sample
+ * if
  *
- *  - the sample's call chain has a return address behind a direct call in the file, and
- *    the call leads to the frame below;
+ *  - one direct call at least in the sample's call chain leads to the function, by the
+ *    symbols of the file, of the frame below;
+ *  - no direct call behind which there is a return address leads to another function,
+ *    if the frame below is in the code of the file;
  *  - the file has calls before all return addresses of the chain that are in its code;
  *  - no other file that passes these tests overlaps it.
+ *
+ * Calls by a pointer and through a PLT prove nothing: where they lead is not in the file.
+ * Where the function of the sample itself has not set up its frame, or never does, or is
+ * about to return, the chain lacks its caller, and the call leads to that: it passes if
+ * the file has a direct call of the sample's function in it. Tail calls are not looked
+ * for: a chain with one has no names.
  */
 #include <elf.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <linux/bits.h>
 #include <linux/kernel.h>
 #include <linux/list.h>
 #include <linux/unaligned.h>
@@ -26,14 +33,15 @@
 #include "guest-binary.h"
 #include "guest-names.h"
 #include "machine.h"
+#include "map.h"
 #include "maps.h"
 #include "sample.h"
+#include "symbol.h"
 #include "thread.h"
 
-/* A call leads to the frame below if that is in the function called, or not far behind. */
-#define MAX_FUNCTION	0x10000
-
-#define MAX_BINARIES	64
+/* call rel32 */
+#define CALL_OPCODE	0xe8
+#define CALL_LEN	5
 
 /* A thread of a guest, as far as the same binaries name its samples. */
 struct named_thread {
@@ -44,29 +52,15 @@ struct named_thread {
 };
 
 static LIST_HEAD(named_threads);
+
+/* A bit for each binary */
 static u64 binaries_used;
-
-/* The code of @image before @addr: its number of bytes, which end at *@end. */
-static size_t code_before(struct guest_image *image, u64 addr, const u8 **end)
-{
-	struct guest_segment *segment;
-
-	for (unsigned int i = 0; i < image->nr_segments; i++) {
-		segment = &image->segments[i];
-		if (addr < segment->start || addr - segment->start >= segment->len)
-			continue;
-		*end = image->data + segment->pgoff + (addr - segment->start);
-		return addr - segment->start;
-	}
-	return 0;
-}
+static u64 binaries_ambiguous;
+static bool guests_sampled;
 
 static bool is_x86(struct guest_image *image)
 {
-	/* e_machine comes after e_ident and e_type, in files of 32 and of 64 bits */
-	u16 machine = *(const u16 *)(image->data + EI_NIDENT + 2);
-
-	return machine == EM_X86_64 || machine == EM_386;
+	return image->machine == EM_X86_64 || image->machine == EM_386;
 }
 
 /* The length of an indirect call with this ModRM byte, prefixes aside. */
@@ -92,83 +86,167 @@ enum call_kind { NO_CODE_THERE, NO_CALL, INDIRECT_CALL, DIRECT_CALL, SIGNAL_RETU
 /* mov $__NR_rt_sigreturn, %rax; syscall, where a signal handler returns to */
 static const u8 sigreturn_code[] = { 0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05 };
 
-static bool is_signal_return(struct guest_image *image, const u8 *code)
+static u64 call_target(u64 addr, const u8 *code)
 {
-	return (size_t)(image->data + image->size - code) >= sizeof(sigreturn_code) &&
-	       !memcmp(code, sigreturn_code, sizeof(sigreturn_code));
+	return addr + CALL_LEN + (s32)get_unaligned_le32(code + 1);
 }
 
 /* What is in the file before the return address @ret? */
 static enum call_kind call_before(struct guest_image *image, u64 ret, u64 *target)
 {
-	const u8 *end;
-	size_t size = code_before(image, ret, &end);
+	struct guest_segment *segment = guest_image__segment(image, ret);
+	const u8 *code;
+	u64 size;
 
-	if (!size)
+	if (!segment)
 		return NO_CODE_THERE;
-	if (size >= 5 && end[-5] == 0xe8) {
-		*target = ret + (s32)get_unaligned_le32(end - 4);
+
+	size = ret - segment->start;
+	code = segment->code + size;
+	if (size >= CALL_LEN && code[-CALL_LEN] == CALL_OPCODE) {
+		*target = call_target(ret - CALL_LEN, code - CALL_LEN);
 		return DIRECT_CALL;
 	}
 	for (size_t len = 2; len <= 7 && len <= size; len++) {
-		const u8 *call = end - len;
+		const u8 *call = code - len;
 
 		if (call[0] == 0xff && ((call[1] >> 3) & 7) == 2 &&
 		    indirect_call_len(call[1]) == len)
 			return INDIRECT_CALL;
 	}
-	return is_signal_return(image, end) ? SIGNAL_RETURN : NO_CALL;
+	if (segment->len - size >= sizeof(sigreturn_code) &&
+	    !memcmp(code, sigreturn_code, sizeof(sigreturn_code)))
+		return SIGNAL_RETURN;
+	return NO_CALL;
+}
+
+/* The code of @sym, which has the address @addr; NULL if it is not in one segment */
+static const u8 *function_code(struct guest_image *image, struct symbol *sym, u64 addr,
+			       u64 *start, u64 *end)
+{
+	struct guest_segment *segment = guest_image__segment(image, addr);
+
+	*start = map__unmap_ip(segment->map, sym->start);
+	*end = map__unmap_ip(segment->map, sym->end);
+	if (*start < segment->start || *end < *start || *end > segment->start + segment->len)
+		return NULL;
+	return segment->code + (*start - segment->start);
+}
+
+/* Is there a direct call of @target in the function @sym? */
+static bool has_call(struct guest_image *image, struct symbol *sym, u64 addr, u64 target)
+{
+	u64 start, end;
+	const u8 *code = function_code(image, sym, addr, &start, &end);
+
+	for (addr = start; code && addr + CALL_LEN <= end; addr++, code++) {
+		if (*code == CALL_OPCODE && call_target(addr, code) == target)
+			return true;
+	}
+	return false;
+}
+
+/* push %rbp; mov %rsp, %rbp; and in 32 bits */
+static const u8 frame_code[] = { 0x55, 0x48, 0x89, 0xe5 };
+static const u8 frame_code32[] = { 0x55, 0x89, 0xe5 };
+
+#define RET_OPCODE	0xc3
+
+/* At @ip in the function @sym, may the frame pointer be that of the caller? */
+static bool may_lack_frame(struct guest_image *image, struct symbol *sym, u64 ip)
+{
+	bool is_32 = image->machine == EM_386;
+	size_t len = is_32 ? sizeof(frame_code32) : sizeof(frame_code);
+	const u8 *frame = is_32 ? frame_code32 : frame_code;
+	u64 start, end;
+	const u8 *code = function_code(image, sym, ip, &start, &end);
+
+	if (!code)
+		return false;
+	if (code[ip - start] == RET_OPCODE)
+		return true;
+	for (; start + len <= ip; start++, code++) {
+		if (!memcmp(code, frame, len))
+			return false;
+	}
+	return true;
+}
+
+static bool is_plt(struct symbol *sym)
+{
+	return sym->namelen > 4 && !strcmp(sym->name + sym->namelen - 4, "@plt");
+}
+
+/* The frame below the one that is looked at */
+struct frame {
+	u64 ip;
+	bool known;
+	bool own;		/* the address of the sample itself, no return address */
+};
+
+enum proof { REFUTED, UNKNOWN, PROVEN };
+
+/* Does a direct call of @target lead to the frame below? */
+static enum proof prove_call(struct guest_image *image, u64 target, struct frame *below)
+{
+	/* A call that does not return may be the last instruction of a function. */
+	u64 ip = below->own ? below->ip : below->ip - 1;
+	struct guest_segment *segment = guest_image__segment(image, ip);
+	struct symbol *called, *sym;
+
+	if (!below->known || !segment)
+		return UNKNOWN;
+	called = guest_image__symbol(image, target);
+	sym = guest_image__symbol(image, ip);
+	if (!called || !sym)
+		return REFUTED;
+	if (called == sym)
+		return PROVEN;
+	if (is_plt(called))
+		return UNKNOWN;
+	if (below->own && may_lack_frame(image, sym, ip) &&
+	    has_call(image, called, target, map__unmap_ip(segment->map, sym->start)))
+		return PROVEN;
+	return REFUTED;
 }
 
 /*
  * Compare the chain in the guest's user space with the code of @image. Return true if
- * a call leads to the next frame, and all frames in the code are behind calls.
+ * all of it may be this code, and one call at least says that it is.
  */
 static bool image_fits(struct guest_image *image, struct ip_callchain *chain)
 {
 	bool in_user = false, fits = false;
-	u64 below = 0, target;
+	struct frame below = {};
 
 	for (u64 i = 0; i < chain->nr; i++) {
-		u64 ip = chain->ips[i];
+		enum call_kind kind = NO_CODE_THERE;
+		enum proof proof = UNKNOWN;
+		u64 ip = chain->ips[i], target;
 
 		if (ip >= PERF_CONTEXT_MAX) {
 			in_user = ip == PERF_CONTEXT_GUEST_USER;
-			below = 0;
+			below = (struct frame){};
 			continue;
 		}
 		if (!in_user)
 			continue;
 
-		switch (below ? call_before(image, ip, &target) : NO_CODE_THERE) {
-		case DIRECT_CALL:
-			if (below >= target && below - target < MAX_FUNCTION)
-				fits = true;
-			break;
-		case NO_CALL:
-			return false;
-		case INDIRECT_CALL:
-		case NO_CODE_THERE:
-		case SIGNAL_RETURN:
-		default:
-			break;
+		if (below.ip) {
+			kind = call_before(image, ip, &target);
+			if (kind == DIRECT_CALL)
+				proof = prove_call(image, target, &below);
 		}
-		below = ip;
+		if (kind == NO_CALL || proof == REFUTED)
+			return false;
+		if (proof == PROVEN)
+			fits = true;
+		/* The chain lacks the function that a signal has interrupted. */
+		below = (struct frame){
+			.ip = ip, .own = !below.ip, .known = kind != SIGNAL_RETURN,
+		};
 	}
 	return fits;
-}
-
-static bool images_overlap(struct guest_image *a, struct guest_image *b)
-{
-	for (unsigned int i = 0; i < a->nr_segments; i++) {
-		for (unsigned int j = 0; j < b->nr_segments; j++) {
-			struct guest_segment *s = &a->segments[i], *t = &b->segments[j];
-
-			if (s->start < t->start + t->len && t->start < s->start + s->len)
-				return true;
-		}
-	}
-	return false;
 }
 
 static struct guest_image *usable_image(struct guest_binary *binary, struct machine *machine)
@@ -178,57 +256,59 @@ static struct guest_image *usable_image(struct guest_binary *binary, struct mach
 	return image && !image->err ? image : NULL;
 }
 
-/* Does another binary that fits as well overlap @image? */
-static bool is_ambiguous(struct machine *machine, u64 fits, struct guest_binary *binary,
-			 struct guest_image *image)
+/* The binaries that the chain of @sample proves, a bit for each */
+static u64 proven_binaries(struct machine *machine, struct perf_sample *sample)
+{
+	struct guest_binary *binary;
+	struct guest_image *image;
+	u64 proven = 0, bit = 1;
+
+	if (!sample->callchain)
+		return 0;
+	list_for_each_entry(binary, &guest_binaries, node) {
+		image = usable_image(binary, machine);
+		if (image && is_x86(image) && image_fits(image, sample->callchain))
+			proven |= bit;
+		bit <<= 1;
+	}
+	return proven;
+}
+
+/* Does another binary that is proven overlap @image? */
+static bool is_other_proven(struct machine *machine, u64 proven, struct guest_binary *binary,
+			    struct guest_image *image)
 {
 	struct guest_binary *other;
-	unsigned int i = 0;
+	u64 bit = 1;
 
 	list_for_each_entry(other, &guest_binaries, node) {
-		if (other != binary && i < MAX_BINARIES && fits & BIT_ULL(i) &&
-		    images_overlap(image, usable_image(other, machine)))
+		if (other != binary && proven & bit &&
+		    guest_image__overlaps(image, usable_image(other, machine)))
 			return true;
-		i++;
+		bit <<= 1;
 	}
 	return false;
 }
 
-/* The binaries whose calls fit @sample, a bit for each; those that name all are not asked. */
-static u64 fitting_binaries(struct machine *machine, struct perf_sample *sample)
-{
-	struct guest_binary *binary;
-	struct guest_image *image;
-	unsigned int i = 0;
-	u64 fits = 0;
-
-	list_for_each_entry(binary, &guest_binaries, node) {
-		if (i == MAX_BINARIES)
-			break;
-		image = usable_image(binary, machine);
-		if (image && (binary->all ||
-			      (sample->callchain && is_x86(image) &&
-			       image_fits(image, sample->callchain))))
-			fits |= BIT_ULL(i);
-		i++;
-	}
-	return fits;
-}
-
-/* The binaries that name @sample, a bit for each. */
+/*
+ * The binaries that name @sample, a bit for each. What the chain proves comes before what
+ * the user says with ",all".
+ */
 static u64 naming_binaries(struct machine *machine, struct perf_sample *sample)
 {
-	u64 fits = fitting_binaries(machine, sample), named = 0;
+	u64 proven = proven_binaries(machine, sample), named = 0, bit = 1;
 	struct guest_binary *binary;
-	unsigned int i = 0;
+	struct guest_image *image;
 
 	list_for_each_entry(binary, &guest_binaries, node) {
-		if (i == MAX_BINARIES)
-			break;
-		if (fits & BIT_ULL(i) &&
-		    !is_ambiguous(machine, fits, binary, usable_image(binary, machine)))
-			named |= BIT_ULL(i);
-		i++;
+		image = usable_image(binary, machine);
+		if (image && (binary->all || proven & bit)) {
+			if (!is_other_proven(machine, proven, binary, image))
+				named |= bit;
+			else if (proven & bit)
+				binaries_ambiguous |= bit;
+		}
+		bit <<= 1;
 	}
 	return named;
 }
@@ -238,21 +318,23 @@ static struct thread *new_thread(struct machine *machine, struct perf_sample *sa
 {
 	struct thread *thread = thread__new(sample->pid, sample->tid);
 	struct guest_binary *binary;
-	unsigned int i = 0;
+	u64 bit = 1;
 
 	if (!thread)
 		return NULL;
 	thread__set_maps(thread, maps__new(machine));
-	if (!thread__maps(thread)) {
-		thread__put(thread);
-		return NULL;
-	}
+	if (!thread__maps(thread))
+		goto out_put;
 	list_for_each_entry(binary, &guest_binaries, node) {
-		if (i < MAX_BINARIES && binaries & BIT_ULL(i))
-			guest_binary__map(binary, machine, thread);
-		i++;
+		if (binaries & bit && guest_image__map(usable_image(binary, machine), thread))
+			goto out_put;
+		bit <<= 1;
 	}
 	return thread;
+
+out_put:
+	thread__put(thread);
+	return NULL;
 }
 
 /*
@@ -268,6 +350,7 @@ struct thread *guest_names__findnew_thread(struct machine *machine, struct perf_
 
 	if (machine__is_host(machine) || !guest_binary__given() || sample->machine_pid)
 		return NULL;
+	guests_sampled = true;
 	binaries = naming_binaries(machine, sample);
 	binaries_used |= binaries;
 
@@ -294,28 +377,42 @@ struct thread *guest_names__findnew_thread(struct machine *machine, struct perf_
 /* To be called before the samples of a session are looked at. */
 void guest_names__start(void)
 {
-	struct named_thread *t, *next;
-
-	list_for_each_entry_safe(t, next, &named_threads, node) {
-		list_del(&t->node);
-		thread__put(t->thread);
-		free(t);
-	}
 	binaries_used = 0;
+	binaries_ambiguous = 0;
+	guests_sampled = false;
 }
 
 /* To be called when all samples have been looked at. */
 void guest_names__finish(void)
 {
 	struct guest_binary *binary;
-	unsigned int i = 0;
+	u64 bit = 1;
 
-	if (list_empty(&named_threads))
+	if (!guests_sampled)
 		return;
 	list_for_each_entry(binary, &guest_binaries, node) {
-		if (i < MAX_BINARIES && !(binaries_used & BIT_ULL(i)))
-			pr_warning("--guestbinary=%s names no sample: no call chain shows that the guest runs it (see perf-kvm(1)).\n",
-				   binary->spec);
-		i++;
+		if (binaries_used & bit)
+			;
+		else if (binaries_ambiguous & bit)
+			ui__warning("--guestbinary=%s names no sample: the call chains fit another --guestbinary at the same addresses as well.\n",
+				    binary->spec);
+		else
+			ui__warning("--guestbinary=%s names no sample: no call chain shows that the guest runs it (see perf-kvm(1)).\n",
+				    binary->spec);
+		bit <<= 1;
+	}
+}
+
+/* To be called before the machines of a session are deleted. */
+void guest_names__forget(struct machines *machines)
+{
+	struct named_thread *t, *next;
+
+	list_for_each_entry_safe(t, next, &named_threads, node) {
+		if (t->machine->machines != machines)
+			continue;
+		list_del(&t->node);
+		thread__put(t->thread);
+		free(t);
 	}
 }

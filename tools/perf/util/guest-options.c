@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <linux/kernel.h>
+#include <linux/string.h>
 #include <subcmd/parse-options.h>
 #include <symbol/kallsyms.h>
 
@@ -52,23 +53,48 @@ bool guest_options__given(void)
 	       symbol_conf.guest_code;
 }
 
-/* Files of /proc and their copies are read more than once: no pipes. */
-static int check_readable(const char *option, const char *path)
+/*
+ * Open a file to read it: 0, -errno or GUEST_FILE_NOT_REGULAR. Files are read more than
+ * once, so pipes are of no use; open() does not wait for their writers.
+ */
+int guest_file__open(const char *path, int *fd)
 {
 	struct stat st;
-	int fd = open(path, O_RDONLY | O_NONBLOCK);
 
-	if (fd < 0) {
-		pr_err("%s: %s cannot be read: %s\n", option, path, strerror(errno));
-		return -EINVAL;
-	}
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
-		pr_err("%s: %s is not a regular file\n", option, path);
+	*fd = open(path, O_RDONLY | O_NONBLOCK);
+	if (*fd < 0)
+		return -errno;
+	if (!fstat(*fd, &st) && S_ISREG(st.st_mode))
+		return 0;
+	close(*fd);
+	return GUEST_FILE_NOT_REGULAR;
+}
+
+/* What is wrong with a file, to be printed behind its name */
+struct problem {
+	char text[256];
+};
+
+static int check_readable(const char *path, struct problem *problem)
+{
+	int fd, err = guest_file__open(path, &fd);
+
+	if (!err) {
 		close(fd);
-		return -EINVAL;
+		return 0;
 	}
-	close(fd);
-	return 0;
+	if (err == GUEST_FILE_NOT_REGULAR)
+		scnprintf(problem->text, sizeof(problem->text), "is not a regular file");
+	else
+		scnprintf(problem->text, sizeof(problem->text), "cannot be read: %s",
+			  strerror(-err));
+	return -EINVAL;
+}
+
+static int set_problem(struct problem *problem, const char *text)
+{
+	strlcpy(problem->text, text, sizeof(problem->text));
+	return -EINVAL;
 }
 
 #define NO_ADDRESSES \
@@ -92,85 +118,83 @@ static int check_symbol(void *arg, const char *name, char type __maybe_unused, u
 	return 0;
 }
 
-static int check_kallsyms(const char *option, const char *path)
+static int check_kallsyms(const char *path, struct problem *problem)
 {
 	struct kallsyms_check check = {};
-	const char *problem = NULL;
 
-	if (check_readable(option, path))
+	if (check_readable(path, problem))
 		return -EINVAL;
 
 	if (kallsyms__parse(path, &check, check_symbol) || !check.symbols)
-		problem = "is no copy of a /proc/kallsyms";
-	else if (!check.has_addresses)
-		problem = NO_ADDRESSES;
-	else if (!check.has_text)
-		problem = "has no _text and no _stext: it is no complete copy of a /proc/kallsyms";
-
-	if (!problem)
-		return 0;
-	pr_err("%s: %s %s\n", option, path, problem);
-	return -EINVAL;
+		return set_problem(problem, "is no copy of a /proc/kallsyms");
+	if (!check.has_addresses)
+		return set_problem(problem, NO_ADDRESSES);
+	if (!check.has_text)
+		return set_problem(problem, "has no _text and no _stext: it is no complete copy of a /proc/kallsyms");
+	return 0;
 }
 
+/*
+ * NAME SIZE REFS USERS STATE ADDRESS. REFS is "-" of a kernel that does not unload
+ * modules, and USERS may be long.
+ */
 static bool is_module_line(const char *line, unsigned long long *address)
 {
-	char name[128], by[4096], state[32];
+	char name[128], refs[16], state[32];
 	unsigned long size;
-	int refs;
 
-	return sscanf(line, "%127s %lu %d %4095s %31s 0x%llx",
-		      name, &size, &refs, by, state, address) == 6;
+	return sscanf(line, "%127s %lu %15s %*s %31s 0x%llx",
+		      name, &size, refs, state, address) == 5 &&
+	       (!strcmp(refs, "-") || strspn(refs, "-0123456789") == strlen(refs)) &&
+	       (!strcmp(state, "Live") || !strcmp(state, "Loading") ||
+		!strcmp(state, "Unloading"));
 }
 
-static int check_modules(const char *path)
+static int check_modules(const char *path, struct problem *problem)
 {
 	unsigned long long address;
-	const char *problem = NULL;
 	char *line = NULL;
 	size_t n = 0;
 	FILE *file;
+	int err = 0;
 
-	if (check_readable("--guestmodules", path))
+	if (check_readable(path, problem))
 		return -EINVAL;
 	file = fopen(path, "r");
 	if (!file)
-		return -errno;
+		return set_problem(problem, "cannot be read");
 
-	while (!problem && getline(&line, &n, file) > 0) {
+	while (!err && getline(&line, &n, file) > 0) {
 		if (!is_module_line(line, &address))
-			problem = "is no copy of a /proc/modules";
+			err = set_problem(problem, "is no copy of a /proc/modules");
 		else if (!address)
-			problem = NO_ADDRESSES;
+			err = set_problem(problem, NO_ADDRESSES);
 	}
 	free(line);
 	fclose(file);
-
-	if (!problem)
-		return 0;
-	pr_err("--guestmodules: %s %s\n", path, problem);
-	return -EINVAL;
+	return err;
 }
 
-static int check_vmlinux(const char *path)
+static int check_vmlinux(const char *path, struct problem *problem)
 {
-	struct dso *dso;
 	struct symsrc ss;
-	int err = -EINVAL;
+	struct dso *dso;
+	int err = 0;
 
-	if (check_readable("--guestvmlinux", path))
+	if (check_readable(path, problem))
 		return -EINVAL;
+#ifndef HAVE_LIBELF_SUPPORT
+	return set_problem(problem, "cannot be used: this perf is built without libelf");
+#endif
 	dso = dso__new(path);
 	if (!dso)
-		return -ENOMEM;
+		return set_problem(problem, "cannot be read: no memory");
 
 	if (symsrc__init(&ss, dso, path, DSO_BINARY_TYPE__GUEST_VMLINUX)) {
-		pr_err("--guestvmlinux: %s is no vmlinux (ELF file)\n", path);
+		err = set_problem(problem, "is no vmlinux (ELF file)");
 	} else {
-		if (symsrc__has_symtab(&ss))
-			err = 0;
-		else
-			pr_err("--guestvmlinux: %s has no symbols\n", path);
+		if (!symsrc__has_symtab(&ss))
+			err = set_problem(problem, "has no symbols");
 		symsrc__destroy(&ss);
 	}
 	dso__put(dso);
@@ -182,53 +206,82 @@ static bool is_pid(const char *name)
 	return *name && strspn(name, "0123456789") == strlen(name);
 }
 
-/* Each guest has a directory with the PID of its VMM as the name. */
+/*
+ * Each guest has a directory with the PID of its VMM as the name. Directories that are of
+ * no use are left out with a warning, unless all are.
+ */
 static int check_guestmount(const char *mount)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], first[PATH_MAX] = "";
+	struct problem problem, first_problem = {};
 	struct dirent *entry;
 	DIR *dir = opendir(mount);
-	int guests = 0, err = 0;
+	int usable = 0;
 
 	if (!dir) {
 		pr_err("--guestmount: %s cannot be read: %s\n", mount, strerror(errno));
 		return -EINVAL;
 	}
-	while (!err && (entry = readdir(dir))) {
+	while ((entry = readdir(dir))) {
 		if (!is_pid(entry->d_name))
 			continue;
-		guests++;
 		scnprintf(path, sizeof(path), "%s/%s/proc/kallsyms", mount, entry->d_name);
-		err = check_kallsyms("--guestmount", path);
-		scnprintf(path, sizeof(path), "%s/%s", mount, entry->d_name);
-		guest_binary__open(path);
+		if (!check_kallsyms(path, &problem)) {
+			usable++;
+			scnprintf(path, sizeof(path), "%s/%s", mount, entry->d_name);
+			guest_binary__open(path);
+		} else if (*first) {
+			pr_debug("--guestmount: %s %s\n", path, problem.text);
+		} else {
+			strlcpy(first, path, sizeof(first));
+			first_problem = problem;
+		}
 	}
 	closedir(dir);
-	if (err || guests)
-		return err;
-	pr_err("--guestmount: %s has no directory with the PID of a VMM as its name\n", mount);
+
+	if (*first && usable)
+		pr_warning("--guestmount: %s %s. The kernel of this VM has no symbols.\n", first,
+			   first_problem.text);
+	else if (*first)
+		pr_err("--guestmount: %s %s\n", first, first_problem.text);
+	else if (!usable)
+		pr_err("--guestmount: %s has no directory with the PID of a VMM as its name\n",
+		       mount);
+	return usable ? 0 : -EINVAL;
+}
+
+static int check_file(const char *option, const char *path,
+		      int (*check)(const char *path, struct problem *problem))
+{
+	struct problem problem;
+
+	if (!path || !check(path, &problem))
+		return 0;
+	pr_err("%s: %s %s\n", option, path, problem.text);
 	return -EINVAL;
 }
 
 /* Is all of use that the user says of the guests? If not, one line says why. */
 int guest_options__check(void)
 {
-	int err = 0;
+	int err;
 
 	symbol__elf_init();
+	err = guest_binary__parse_all();
+	if (err)
+		return err;
 	if (symbol_conf.guestmount)
 		err = check_guestmount(symbol_conf.guestmount);
 	else
 		guest_binary__open("");
-	if (!err)
-		err = guest_binary__check();
-	if (!err && symbol_conf.default_guest_kallsyms)
-		err = check_kallsyms("--guestkallsyms", symbol_conf.default_guest_kallsyms);
-	if (!err && symbol_conf.default_guest_modules)
-		err = check_modules(symbol_conf.default_guest_modules);
-	if (!err && symbol_conf.default_guest_vmlinux_name)
-		err = check_vmlinux(symbol_conf.default_guest_vmlinux_name);
-	return err;
+	return err ?:
+	       guest_binary__check() ?:
+	       check_file("--guestkallsyms", symbol_conf.default_guest_kallsyms,
+			  check_kallsyms) ?:
+	       check_file("--guestmodules", symbol_conf.default_guest_modules,
+			  check_modules) ?:
+	       check_file("--guestvmlinux", symbol_conf.default_guest_vmlinux_name,
+			  check_vmlinux);
 }
 
 /* For commands that show guests if the user says something of them. */

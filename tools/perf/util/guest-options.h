@@ -5,8 +5,12 @@
 #include <stdbool.h>
 #include <subcmd/parse-options.h>
 
+/* Instead of -errno */
+#define GUEST_FILE_NOT_REGULAR	1
+
 extern const struct option guest_options[];
 
+int guest_file__open(const char *path, int *fd);
 bool guest_options__given(void);
 int guest_options__check(void);
 int guest_options__apply(void);
