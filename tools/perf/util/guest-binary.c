@@ -10,7 +10,6 @@
 #include <ctype.h>
 #include <elf.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -282,9 +281,13 @@ static int guest_image__read(struct guest_image *image, struct guest_binary *bin
 		if (segment->pgoff > (u64)st.st_size ||
 		    segment->len > (u64)st.st_size - segment->pgoff)
 			return NOT_ELF;
+		if (segment->len > ULLONG_MAX - segment->start)
+			return NOT_ELF;
+		/* start and end may not wrap around the end of the address space */
+		if (segment->start - image->lowest + segment->len >
+		    ULLONG_MAX - (image->lowest + image->bias))
+			return NO_PAGE;
 		segment->start += image->bias;
-		if (segment->start + segment->len < segment->start)
-			return binary->has_address ? NO_PAGE : NOT_ELF;
 		err = guest_segment__read_code(segment, fd);
 		if (err)
 			return err;
@@ -357,12 +360,12 @@ static void guest_image__print_error(struct guest_image *image, struct guest_bin
 		       spec, name);
 		break;
 	case OTHER_ADDRESS:
-		pr_err("--guestbinary=%s: %s is not position independent, its address is %" PRIx64 "\n",
-		       spec, name, image->lowest);
+		pr_err("--guestbinary=%s: %s is not position independent, its address is %llx\n",
+		       spec, name, (unsigned long long)image->lowest);
 		break;
 	case NO_PAGE:
-		pr_err("--guestbinary=%s: %" PRIx64 " is not the address of a page to load %s at\n",
-		       spec, binary->address, name);
+		pr_err("--guestbinary=%s: %llx is not the address of a page to load %s at\n",
+		       spec, (unsigned long long)binary->address, name);
 		break;
 	case NO_LIBELF:
 		pr_err("--guestbinary=%s: this perf is built without libelf\n", spec);

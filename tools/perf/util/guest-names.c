@@ -386,19 +386,17 @@ void guest_names__start(void)
 void guest_names__finish(void)
 {
 	struct guest_binary *binary;
+	const char *why;
 	u64 bit = 1;
 
 	if (!guests_sampled)
 		return;
 	list_for_each_entry(binary, &guest_binaries, node) {
-		if (binaries_used & bit)
-			;
-		else if (binaries_ambiguous & bit)
-			ui__warning("--guestbinary=%s names no sample: the call chains fit another --guestbinary at the same addresses as well.\n",
-				    binary->spec);
-		else
-			ui__warning("--guestbinary=%s names no sample: no call chain shows that the guest runs it (see perf-kvm(1)).\n",
-				    binary->spec);
+		why = binaries_ambiguous & bit ?
+			"the call chains fit another --guestbinary as well" :
+			"no call chain shows that the guest runs it (see perf-kvm(1))";
+		if (!(binaries_used & bit))
+			ui__warning("--guestbinary=%s names no sample: %s.\n", binary->spec, why);
 		bit <<= 1;
 	}
 }

@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <linux/kernel.h>
-#include <linux/string.h>
 #include <subcmd/parse-options.h>
 #include <symbol/kallsyms.h>
 
@@ -93,12 +92,15 @@ static int check_readable(const char *path, struct problem *problem)
 
 static int set_problem(struct problem *problem, const char *text)
 {
-	strlcpy(problem->text, text, sizeof(problem->text));
+	scnprintf(problem->text, sizeof(problem->text), "%s", text);
 	return -EINVAL;
 }
 
 #define NO_ADDRESSES \
 	"has no addresses: copy it as root of the guest (see kernel.kptr_restrict)"
+
+#define NO_TEXT \
+	"has no _text and no _stext: it is no complete copy of a /proc/kallsyms"
 
 struct kallsyms_check {
 	unsigned long symbols;
@@ -130,7 +132,7 @@ static int check_kallsyms(const char *path, struct problem *problem)
 	if (!check.has_addresses)
 		return set_problem(problem, NO_ADDRESSES);
 	if (!check.has_text)
-		return set_problem(problem, "has no _text and no _stext: it is no complete copy of a /proc/kallsyms");
+		return set_problem(problem, NO_TEXT);
 	return 0;
 }
 
@@ -233,7 +235,7 @@ static int check_guestmount(const char *mount)
 		} else if (*first) {
 			pr_debug("--guestmount: %s %s\n", path, problem.text);
 		} else {
-			strlcpy(first, path, sizeof(first));
+			scnprintf(first, sizeof(first), "%s", path);
 			first_problem = problem;
 		}
 	}

@@ -8,14 +8,22 @@
 #  - With one of them named, no sample of the other has a name. With both named, each
 #    has its own names, and the same samples have them. The shares are right.
 #  - The chains with names are chains of the program.
+#  - A program with the calls of callgraph at the same addresses, but to other functions,
+#    names nothing, nor does callgraph without symbols, nor two copies of it.
+#  - The same file twice is as once. A position independent program is where its address
+#    says.
+#  - Below --guestmount, proof and names are of the VM's file, not of the host's with the
+#    same path. A VM that is not below it has no names.
 #  - Without call chains, nothing is named, and perf says so.
-#  - With ",all" the file names what is at its addresses, without chains too.
+#  - With ",all" the file names what is at its addresses, without chains too. What the
+#    chains show of another file comes first.
 #
 # Arguments: the event and the period, as for guest_callchain.sh.
 #
 # Environment:
 #  GUEST_LIB		a shell library, as for guest_callchain.sh
-#  GUEST_PROGRAMS	a directory with the guest's programs callgraph and recurse_low
+#  GUEST_PROGRAMS	a directory with the guest's programs callgraph and recurse_low,
+#			and callgraph_other
 #
 # shellcheck disable=SC2086
 
@@ -23,7 +31,7 @@ DIR=$(dirname "$(readlink -f "$0")")
 . "$DIR/../kselftest/ktap_helpers.sh"
 
 ktap_print_header
-if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_PROGRAMS/recurse_low" ]; then
+if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_PROGRAMS/callgraph_other" ]; then
 	ktap_skip_all "GUEST_LIB and GUEST_PROGRAMS name no guest to profile"
 	exit "$KSFT_SKIP"
 fi
@@ -66,13 +74,17 @@ fold()
 		}'
 }
 
-# script NAME [PROGRAM[,all]...]: the samples of a recording, with the programs' names
+# script NAME [PROGRAM[,all]...]: the samples of a recording, with the programs' names.
+# A program is one of the guest's, or has a path.
 script()
 {
 	recording=$1
 	shift
 	for program; do
-		set -- "$@" --guestbinary="$GUEST_PROGRAMS/$program"
+		case $program in
+		/*)	set -- "$@" --guestbinary="$program" ;;
+		*)	set -- "$@" --guestbinary="$GUEST_PROGRAMS/$program" ;;
+		esac
 		shift
 	done
 	perf script -F misc,ip,sym --guestkallsyms="$data/kallsyms" "$@" -i "$data/$recording"
@@ -160,6 +172,97 @@ nothing_named()
 	[ "$(samples none.txt .)" -ge 300 ] && [ "$(samples none.txt 'qux|bar|foo|spin|down')" = 0 ]
 }
 
+# patched FILE OFFSET BYTES: callgraph with other bytes in its ELF header
+patched()
+{
+	cp "$GUEST_PROGRAMS/callgraph" "$data/$1" &&
+	printf '%b' "$3" | dd of="$data/$1" bs=1 seek="$2" conv=notrunc 2> "$data/err"
+}
+
+# as_callgraph FILE: the chains have the names that callgraph has given
+as_callgraph()
+{
+	[ "$(samples callgraph.txt "$callgraph")" -ge 300 ] &&
+		cmp "$data/callgraph.txt" "$data/$1"
+}
+
+# unnamed FILE: the chains have no names
+unnamed()
+{
+	[ "$(samples none.txt .)" -ge 300 ] && cmp "$data/none.txt" "$data/$1"
+}
+
+other_calls()
+{
+	chains other.txt callgraph_other 2> "$data/err" && unnamed other.txt &&
+		grep 'names no sample: no call chain' "$data/err"
+}
+
+# e_shoff and e_shnum are 0
+no_symbols()
+{
+	patched stripped 40 '\0\0\0\0\0\0\0\0' &&
+	printf '\0\0' | dd of="$data/stripped" bs=1 seek=60 conv=notrunc 2> "$data/err" &&
+	chains stripped.txt "$data/stripped" && unnamed stripped.txt
+}
+
+two_copies()
+{
+	cp "$GUEST_PROGRAMS/callgraph" "$data/copy" &&
+	chains copies.txt callgraph "$data/copy" 2> "$data/err" && unnamed copies.txt &&
+		[ "$(grep -c 'fit another' "$data/err")" = 2 ]
+}
+
+twice()
+{
+	ln -s "$GUEST_PROGRAMS/callgraph" "$data/link" &&
+	chains twice.txt callgraph callgraph "$data/link" 2> "$data/err" &&
+		! grep 'names no sample' "$data/err" && as_callgraph twice.txt
+}
+
+# The address in the file is 400000.
+position_independent()
+{
+	patched pie 16 '\0003' &&
+	chains pie.txt "$data/pie@400000" && as_callgraph pie.txt &&
+	chains moved.txt "$data/pie@500000" && unnamed moved.txt
+}
+
+# mounted FILE DIRECTORY: the chains with names of $data/program below DIRECTORY
+mounted()
+{
+	perf script -F misc,ip,sym --guestmount="$2" --guestbinary="$data/program" \
+		-i "$data/chains" 2> "$data/err" | fold > "$data/$1"
+}
+
+# The program of the VM is callgraph, the host's with that path another one.
+below_mount()
+{
+	vmm=$(perf script -F misc,pid --guestkallsyms="$data/kallsyms" -i "$data/chains" |
+		awk '$2 == "KGg" { print $1; exit } $1 == "KGg" { print $2; exit }') &&
+	[ -n "$vmm" ] &&
+	for pid in "mount/$vmm" other/1; do
+		mkdir -p "$data/$pid/proc" "$data/$pid/$data" &&
+		cp "$data/kallsyms" "$data/$pid/proc" &&
+		cp "$GUEST_PROGRAMS/callgraph" "$data/$pid/$data/program" || return
+	done
+	cp "$GUEST_PROGRAMS/recurse_low" "$data/program" &&
+	mounted mounted.txt "$data/mount" && as_callgraph mounted.txt
+}
+
+not_below_mount()
+{
+	cp "$GUEST_PROGRAMS/callgraph" "$data/program" &&
+	mounted other-vm.txt "$data/other" && unnamed other-vm.txt
+}
+
+# What is of recurse_low only by ",all" is of callgraph by its calls.
+proof_before_all()
+{
+	chains before.txt recurse_low,all callgraph &&
+	[ "$(samples before.txt "$callgraph")" = "$(samples callgraph.txt "$callgraph")" ]
+}
+
 report_of_both()
 {
 	perf kvm --guest --guestkallsyms="$data/kallsyms" \
@@ -189,13 +292,21 @@ all_named()
 	[ "$all" -ge 300 ] && [ $((100 * n)) -ge $((40 * all)) ]
 }
 
-ktap_set_plan 8
+ktap_set_plan 16
 ktap_test_result "recorded" recorded
 ktap_test_result "no program named" nothing_named
 ktap_test_result "callgraph named" callgraph_named
 ktap_test_result "recurse_low named" recurse_named
 ktap_test_result "both named" both_named
+ktap_test_result "calls of other functions" other_calls
+ktap_test_result "no symbols" no_symbols
+ktap_test_result "two copies" two_copies
+ktap_test_result "one file twice" twice
+ktap_test_result "position independent" position_independent
+ktap_test_result "below --guestmount" below_mount
+ktap_test_result "not below --guestmount" not_below_mount
 ktap_test_result "report of both" report_of_both
 ktap_test_result "without chains" without_chains
 ktap_test_result "all is one program" all_named
+ktap_test_result "calls before all" proof_before_all
 ktap_finished

@@ -114,12 +114,38 @@ diff_of_guest()
 	[ "$(wc -l < "$data/named")" = 5 ]
 }
 
+# What perf runs as objdump: each address has an instruction.
+objdump()
+{
+	cat << 'END'
+#!/bin/sh
+for arg; do
+	case $arg in
+	--start-address=*)	addr=$((${arg#*=})) ;;
+	--stop-address=*)	stop=$((${arg#*=})) ;;
+	esac
+done
+while [ "$addr" -lt "$stop" ]; do
+	printf '  %x:\tnop\n' "$addr"
+	addr=$((addr + 1))
+done
+END
+}
+
+# annotate_of COMMAND...: the function in the guest's program that makes its system calls
+# is annotated, and has all its samples.
 annotate_of()
 {
-	"$@" --stdio -i "$data/plain" > "$data/annotate" 2> "$data/err"
+	objdump > "$data/objdump" && chmod +x "$data/objdump" &&
+	"$@" --stdio --objdump="$data/objdump" -i "$data/plain" pass > "$data/annotate" \
+		2> "$data/err"
+	status=$?
 	sed 's/^/# /' "$data/err"
-	! grep -q -e 'unknown option' -e 'Usage:' -e 'cannot be read' -e 'no samples' \
-		"$data/err" "$data/annotate"
+	grep 'Disassembly' "$data/annotate" | sed 's/^/# /'
+	[ $status = 0 ] && grep -q 'Disassembly of pingpong' "$data/annotate" &&
+		awk '$2 == ":" && $4 == "nop" { sum += $1; lines++ }
+		     END { print "# " sum + 0 " % in " lines + 0 " lines"
+			   exit !(lines > 5 && sum > 99 && sum < 101) }' "$data/annotate"
 }
 
 options()
@@ -142,8 +168,9 @@ ktap_test_result "kvm --host report" host_alone
 ktap_test_result "report of host and guest" report_both
 ktap_test_result "report of the host" host_by_default
 ktap_test_result "diff" diff_of_guest
-ktap_test_result "annotate" annotate_of perf annotate --guestkallsyms="$data/kallsyms"
+ktap_test_result "annotate" annotate_of perf annotate --guestkallsyms="$data/kallsyms" \
+	--guestbinary="$GUEST_PROGRAMS/pingpong,all"
 ktap_test_result "kvm annotate" annotate_of perf kvm --guest \
-	--guestkallsyms="$data/kallsyms" annotate
+	--guestkallsyms="$data/kallsyms" --guestbinary="$GUEST_PROGRAMS/pingpong,all" annotate
 ktap_test_result "options for completion" options
 ktap_finished
