@@ -182,8 +182,9 @@ abc" ] || return
 	[ "$(ls "$results/guest")" = made ] &&
 	[ "$(ls "$results/host")" = perf.data.guest ] &&
 	"$BUILD/perf/perf" kvm --guest --guestkallsyms="$results/guest.kallsyms" \
-		--guestbinary="$BUILD/workloads/callgraph" report --stdio --sort sym \
-		-i "$results/host/perf.data.guest" 2> /dev/null | grep '\[u\] qux' | sed 's/^/# /'
+		--guestbinary="$BUILD/workloads/callgraph,all" report --stdio --sort sym \
+		-i "$results/host/perf.data.guest" 2> /dev/null |
+		sed -n 's/.*\[u\] qux.*/# &/p' | grep .
 }
 
 # An endless command of the host ends with the guest's command.
