@@ -193,6 +193,7 @@ static enum proof prove_call(struct guest_image *image, u64 target, struct frame
 	u64 ip = below->own ? below->ip : below->ip - 1;
 	struct guest_segment *segment = guest_image__segment(image, ip);
 	struct symbol *called, *sym;
+	u64 start;
 
 	if (!below->known || !segment)
 		return UNKNOWN;
@@ -200,12 +201,14 @@ static enum proof prove_call(struct guest_image *image, u64 target, struct frame
 	sym = guest_image__symbol(image, ip);
 	if (!called || !sym)
 		return REFUTED;
+
+	start = map__unmap_ip(segment->map, sym->start);
 	if (called == sym)
-		return PROVEN;
+		return target == start ? PROVEN : REFUTED;
 	if (is_plt(called))
 		return UNKNOWN;
 	if (below->own && may_lack_frame(image, sym, ip) &&
-	    has_call(image, called, target, map__unmap_ip(segment->map, sym->start)))
+	    has_call(image, called, target, start))
 		return PROVEN;
 	return REFUTED;
 }
