@@ -226,7 +226,10 @@ diff_files()
 {
 	default_file perf.data.old perf diff --guestkallsyms="$data/kallsyms" &&
 	default_file perf.data.host perf kvm diff &&
-	default_file perf.data.host perf kvm --host diff
+	default_file perf.data.host perf kvm --host diff &&
+	cp "$data/host" "$data/empty/perf.data.host" &&
+	cp "$data/guest" "$data/empty/perf.data.guest" &&
+	(cd "$data/empty" && perf kvm diff -q) > "$data/out"
 }
 
 mount_of_nothing()
