@@ -370,7 +370,8 @@ both()
 		fail "$(cat "$data/err")" || return
 	guest_run "while pidof perf > /dev/null; do :; done"
 	$perf script -F misc,ip,sym --guestkallsyms="$GUEST_DIR/kallsyms" \
-		--guestbinary="$(command -v callgraph),all" -i "$data/host.data" > "$data/host-script"
+		--guestbinary="$(command -v callgraph),all" -i "$data/host.data" \
+		> "$data/host-script"
 	script ip,sym || return
 	qux "on the host" < "$data/host-script" &&
 	awk 'NF && !prev { print "user", $0 } { prev = NF }' "$data/script" | qux "in the guest"
