@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * For the workload "kinds": call chains of C++, through templates and virtual functions,
+ * and below a function that has caught an exception from ten calls deeper. For each, some
+ * 100 million instructions are in spin().
+ */
+#include <cstdlib>
+
+#include "vary.h"
+
+/* The average number of iterations, of two instructions, in a round. */
+#define ROUND	50000
+#define ROUNDS	1000
+
+/* Naming the stack pointer as an operand makes even a leaf function set up a frame. */
+register unsigned long stack_pointer asm("rsp");
+
+#define after_call()	asm volatile("" : "+r" (stack_pointer))
+
+#define FUNCTION	__attribute__((noinline))
+
+extern "C" {
+FUNCTION void spin(unsigned long n)
+{
+	asm volatile("1: dec %0\n\t"
+		     "jnz 1b" : "+r" (n), "+r" (stack_pointer));
+}
+}
+
+struct level {
+	virtual void enter(unsigned long n) = 0;
+	virtual ~level() = default;
+};
+
+template <int depth> struct nested : level {
+	level *inner = new nested<depth - 1>;
+
+	FUNCTION void enter(unsigned long n) override
+	{
+		inner->enter(n);
+		after_call();
+	}
+};
+
+template <> struct nested<0> : level {
+	FUNCTION void enter(unsigned long n) override
+	{
+		spin(n);
+		after_call();
+	}
+};
+
+static FUNCTION void thrower(int depth)
+{
+	if (!depth)
+		throw depth;
+	thrower(depth - 1);
+	after_call();
+}
+
+static FUNCTION void catcher(unsigned long n)
+{
+	try {
+		thrower(10);
+	} catch (int) {
+		spin(n);
+	}
+	after_call();
+}
+
+int main()
+{
+	level *outermost = new nested<3>;
+
+	for (int i = 0; i < ROUNDS; i++)
+		outermost->enter(vary(ROUND));
+	for (int i = 0; i < ROUNDS; i++)
+		catcher(vary(ROUND));
+	return 0;
+}
