@@ -5,6 +5,8 @@
 #
 #  - --guestmount names the samples of a VM by the PID of its VMM, in data recorded with
 #    it and without it. A VM that is not below it has no names.
+#  - Two VMs with different kernels, in one profile, have the symbols of their own.
+#  - perf kvm buildid-list has the guest's kernel.
 #  - A guest's samples have the name of the VMM's process.
 #  - report, script, annotate and diff take the options for guests, and perf kvm has
 #    annotate.
@@ -12,7 +14,8 @@
 #  - Completion knows all options of perf kvm.
 #
 # Environment:
-#  GUEST_LIB		a shell library, as for guest_profile.sh
+#  GUEST_LIB		a shell library, as for guest_profile.sh. $GUEST_CONSOLE is the VMM's
+#			character device for a second guest's console
 #  GUEST_PROGRAMS	a directory with the guest's program pingpong
 
 DIR=$(dirname "$(readlink -f "$0")")
@@ -37,12 +40,22 @@ record()
 		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done'
 }
 
+build_id=12345678901234567890
+
+# vmms: the PIDs of the VMMs
+vmms()
+{
+	grep -l "^qemu-system" /proc/[0-9]*/comm | cut -d/ -f3
+}
+
 # The PID of the VMM is the directory of the guest.
 mount_guest()
 {
-	vmm=$(grep -l "^qemu-system" /proc/[0-9]*/comm | head -n 1 | cut -d/ -f3) &&
+	vmm=$(vmms | head -n 1) &&
 	[ -n "$vmm" ] &&
-	mkdir -p "$data/mount/$vmm/proc" "$data/other/1/proc" &&
+	mkdir -p "$data/mount/$vmm/proc" "$data/mount/$vmm/sys/kernel" "$data/other/1/proc" &&
+	printf '\4\0\0\0\24\0\0\0\3\0\0\0GNU\0%s' "$build_id" \
+		> "$data/mount/$vmm/sys/kernel/notes" &&
 	cp "$GUEST_DIR/kallsyms" "$data/mount/$vmm/proc/kallsyms" &&
 	cp "$GUEST_DIR/kallsyms" "$data/other/1/proc/kallsyms" &&
 	cp "$GUEST_DIR/kallsyms" "$data/kallsyms"
@@ -71,6 +84,84 @@ named()
 not_named()
 {
 	! named "$@" && grep -q "Can't access file $data/other/$vmm" "$data/err"
+}
+
+# The other VM: it says "ready", is told to go, and ends.
+other_vm()
+{
+	GUEST_DIR=$data/other-vm
+	GUEST_CONSOLE=null
+	guest_start workload pingpong,9000 &&
+	guest_expect ready && echo ready > "$data/other-says" &&
+	read -r _ < "$data/other-hears" &&
+	guest_say go && guest_expect "done" && echo "done" > "$data/other-says" && guest_wait
+}
+
+# Both VMs have the same kernel: most symbols of one are renamed. Both VMs run during all of
+# the recording.
+recorded_two()
+{
+	mkfifo "$data/other-says" "$data/other-hears" &&
+	guest_start workload pingpong,9000 && guest_expect ready && one=$(vmms) || return
+	other_vm > "$data/other-log" 2>&1 &
+	pid=$!
+	read -r _ < "$data/other-says" && other=$(vmms | grep -vx "$one") &&
+	mkdir -p "$data/two.vms/$one/proc" "$data/two.vms/$other/proc" &&
+	cp "$GUEST_DIR/kallsyms" "$data/two.vms/$one/proc" &&
+	sed 's/\( [a-zA-Z] \)\([a-z]\)/\1other_\2/' "$data/other-vm/kallsyms" \
+		> "$data/two.vms/$other/proc/kallsyms" &&
+	perf kvm --guest record -q -a -e cpu-clock -c 97001 -o "$data/two" -- \
+		sh -c '. "$GUEST_LIB" && guest_say go && echo go > "$1/other-hears" &&
+			guest_expect done && read -r _ < "$1/other-says"' sh "$data" &&
+	wait $pid && guest_wait
+	status=$?
+	sed 's/^/# /' "$data/other-log"
+	return $status
+}
+
+# own_symbols PID [RENAMED]: 99 % of the samples of a VM's kernel have its symbols. RENAMED
+# is 1 if these are renamed; those with _ before the name never are.
+own_symbols()
+{
+	perf script -F pid,misc,ip,sym -i "$data/two" --guestmount="$data/two.vms" |
+		awk -v pid="$1" -v renamed="${2:-0}" '
+			$1 == pid && $2 == "G" && $4 !~ /^_/ {
+				all++
+				n += $4 ~ /^[a-z]/ && ($4 ~ /^other_/) == renamed
+			}
+			END { print "# " n + 0 " of " all + 0 " samples have its symbols"
+			      exit !(all >= 200 && n >= 0.99 * all) }'
+}
+
+two_kernels()
+{
+	own_symbols "$one" && own_symbols "$other" 1 || return
+	# perf shows the thread of a virtual CPU as its PID
+	perf kvm --guest --guestmount="$data/two.vms" report --stdio -q --sort pid,sym \
+		-i "$data/two" > "$data/report" || return
+	sed -n '1,8s/^/# /p' "$data/report"
+	awk '
+		/ \[g\] other_/		{ renamed[$2]++ }
+		/ \[g\] [a-np-z]/	{ as_is[$2]++ }
+		END {
+			for (vm in renamed) {
+				n++
+				bad = bad || (vm in as_is) || renamed[vm] < 10
+			}
+			for (vm in as_is) {
+				n++
+				bad = bad || (vm in renamed) || as_is[vm] < 10
+			}
+			exit bad || n != 2
+		}' "$data/report"
+}
+
+build_ids()
+{
+	perf kvm --guest buildid-list -i "$data/mounted" > "$data/ids" || return
+	sed 's/^/# /' "$data/ids"
+	grep -qx "$(printf %s "$build_id" | od -An -tx1 | tr -d ' \n') \[guest.kernel.kallsyms.$vmm\]" \
+		"$data/ids"
 }
 
 vmm_name()
@@ -157,12 +248,13 @@ options()
 	done
 }
 
-ktap_set_plan 12
+ktap_set_plan 15
 ktap_test_result "recorded" recorded
 ktap_test_result "recorded and shown with --guestmount" named mounted \
 	--guestmount="$data/mount"
 ktap_test_result "shown with --guestmount" named plain --guestmount="$data/mount"
 ktap_test_result "not below --guestmount" not_named plain --guestmount="$data/other"
+ktap_test_result "build id of the guest" build_ids
 ktap_test_result "name of the VMM" vmm_name
 ktap_test_result "kvm --host report" host_alone
 ktap_test_result "report of host and guest" report_both
@@ -173,4 +265,6 @@ ktap_test_result "annotate" annotate_of perf annotate --guestkallsyms="$data/kal
 ktap_test_result "kvm annotate" annotate_of perf kvm --guest \
 	--guestkallsyms="$data/kallsyms" --guestbinary="$GUEST_PROGRAMS/pingpong,all" annotate
 ktap_test_result "options for completion" options
+ktap_test_result "two VMs: recorded" recorded_two
+ktap_test_result "two VMs: each has its symbols" two_kernels
 ktap_finished
