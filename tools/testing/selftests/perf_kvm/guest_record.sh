@@ -263,12 +263,15 @@ switched()
 	within "files" $1 2 100 && within "samples" $2 $(($3 / 25013)) $(($3 / 25013))
 }
 
+# perf looks for a key without a pause where the input has ended. The FIFO never ends. The
+# rest is perf itself, which reads symbols.
 top()
 {
-	guest_run "loop 4000000000 & \
-		timeout -s INT 3 $perf top --stdio -d 1 -e cycles:u < /dev/null > top.out 2>&1; \
-		kill \$!; wait; cat top.out" > "$data/top"
-	grep -q '9[0-9]\.[0-9]*%  *loop .* main' "$data/top" || fail "$(tail -n 20 "$data/top")"
+	guest_run "loop 4000000000 & mkfifo keys; \
+		timeout -s INT 3 $perf top --stdio -d 1 -e cycles:u <> keys > top.out 2>&1; \
+		kill \$!; wait; rm keys; cat top.out" > "$data/top"
+	grep '%  *loop .* main' "$data/top" | sed 's/^/# /'
+	grep -q '[89][0-9]\.[0-9]*%  *loop .* main' "$data/top" || fail "$(tail -n 20 "$data/top")"
 }
 
 # throttle_events KIND: how many records of a kind there are
