@@ -160,8 +160,8 @@ build_ids()
 {
 	perf kvm --guest buildid-list -i "$data/mounted" > "$data/ids" || return
 	sed 's/^/# /' "$data/ids"
-	grep -qx "$(printf %s "$build_id" | od -An -tx1 | tr -d ' \n') \[guest.kernel.kallsyms.$vmm\]" \
-		"$data/ids"
+	id=$(printf %s "$build_id" | od -An -tx1 | tr -d ' \n')
+	grep -qx "$id \[guest.kernel.kallsyms.$vmm\]" "$data/ids"
 }
 
 # The thread of a virtual CPU has samples in the host as well: the report has the guest's.
