@@ -55,10 +55,17 @@
  *		@features, @pmu and @nr_counters may have changed
  * @overflow:	a bit for each slot that has overflowed; set by the host before it
  *		injects an NMI, cleared by the guest, both atomically
+ * @branch_types: with KVM_PV_PMU_FEATURE_BRANCH_STACK: the bits PERF_SAMPLE_BRANCH_*
+ *		that kvm_pv_pmu_request.branch_sample_type may have
+ * @nr_branches: likewise: branches that a stack holds at most
  * @reserved_host: zero, until a feature of the host says otherwise
  * @cookie:	any number but zero, set before the area is enabled. The host compares
  *		@cookie before each of its writes. If @cookie has changed, the page
  *		serves another purpose, and the host disables the area.
+ * @branches:	zero, or the guest physical address of a page for branch stacks,
+ *		struct kvm_pv_pmu_branches. The host looks at @branches before it writes
+ *		a stack, and writes nothing to an address that is not a page's, is the
+ *		area's, or is not there.
  * @reserved_guest: zero, until a feature that the guest uses gives them a meaning,
  *		such as the address of a further buffer
  *
@@ -75,9 +82,12 @@ struct kvm_pv_pmu_header {
 	__u32 nr_counters;
 	__u32 generation;
 	__u64 overflow;
-	__u64 reserved_host[2];
+	__u64 branch_types;
+	__u32 nr_branches;
+	__u32 reserved_host;
 	__u64 cookie;
-	__u64 reserved_guest[7];
+	__u64 branches;
+	__u64 reserved_guest[6];
 };
 
 /* kvm_pv_pmu_request.flags; other bits are zero */
@@ -100,7 +110,9 @@ struct kvm_pv_pmu_header {
  * @sample_period: events from one overflow to the next; zero without
  *		KVM_PV_PMU_SAMPLE
  * @sample_freq: with KVM_PV_PMU_FREQ: overflows a second
- * @branch_sample_type: zero without KVM_PV_PMU_FEATURE_BRANCH_STACK
+ * @branch_sample_type: zero without KVM_PV_PMU_FEATURE_BRANCH_STACK; else bits of
+ *		kvm_pv_pmu_header.branch_types: each overflow comes with a branch stack, see
+ *		struct kvm_pv_pmu_branch_record. Zero without KVM_PV_PMU_SAMPLE.
  * @group:	zero, or the slot of the group's leader, plus one: this event counts
  *		only while the leader does. A leader is open, and in no group.
  * @restart:	with KVM_PV_PMU_SAMPLE: if it differs from the one that was committed
@@ -178,6 +190,69 @@ struct kvm_pv_pmu_area {
 	struct kvm_pv_pmu_slot slots[KVM_PV_PMU_NR_SLOTS];
 };
 
+/* kvm_pv_pmu_branch.flags */
+#define KVM_PV_PMU_BRANCH_MISPREDICTED	_BITUL(0)
+#define KVM_PV_PMU_BRANCH_PREDICTED	_BITUL(1)
+#define KVM_PV_PMU_BRANCH_SPEC_SHIFT	2		/* bits 3:2: PERF_BR_SPEC_* */
+#define KVM_PV_PMU_BRANCH_SPEC_MASK	0xcU
+
+/**
+ * struct kvm_pv_pmu_branch - a branch that was taken
+ * @from:	address of the branch, or of the instruction that was fused with it
+ * @to:		where it went
+ * @flags:	KVM_PV_PMU_BRANCH_*
+ * @reserved:	zero
+ */
+struct kvm_pv_pmu_branch {
+	__u64 from;
+	__u64 to;
+	__u32 flags;
+	__u32 reserved;
+};
+
+#define KVM_PV_PMU_MAX_BRANCHES		32
+
+/* kvm_pv_pmu_branch_record.flags */
+#define KVM_PV_PMU_BRANCHES_LOST	_BITUL(0)	/* the stack was not recorded */
+
+/**
+ * struct kvm_pv_pmu_branch_record - the branch stack of an overflow
+ * @seq:	odd while the host writes, and another even number afterwards
+ * @flags:	KVM_PV_PMU_BRANCHES_LOST
+ * @slots:	the slots with a @branch_sample_type that have overflowed
+ * @number:	greater than that of any record before, since the area was enabled
+ * @nr:		number of @branches that are valid
+ * @reserved:	zero
+ * @branches:	the newest first. The kinds of branches are those of all running slots
+ *		with a branch_sample_type, and of the host's own events: a guest drops
+ *		what it has not asked for.
+ *
+ * The host writes the record before it sets the slots' bits in
+ * kvm_pv_pmu_header.overflow. A stack begins with the first branch after the last COMMIT
+ * that named a slot with a branch_sample_type, or later. It has no branches of the host,
+ * or of a nested guest.
+ */
+struct kvm_pv_pmu_branch_record {
+	__u32 seq;
+	__u32 flags;
+	__u64 slots;
+	__u64 number;
+	__u32 nr;
+	__u32 reserved[9];
+	struct kvm_pv_pmu_branch branches[KVM_PV_PMU_MAX_BRANCHES];
+	__u64 pad[24];
+};
+
+#define KVM_PV_PMU_NR_BRANCH_RECORDS	4
+
+/**
+ * struct kvm_pv_pmu_branches - the page of kvm_pv_pmu_header.branches
+ * @records:	record number N is in records[N % KVM_PV_PMU_NR_BRANCH_RECORDS]
+ */
+struct kvm_pv_pmu_branches {
+	struct kvm_pv_pmu_branch_record records[KVM_PV_PMU_NR_BRANCH_RECORDS];
+};
+
 /*
  * KVM_CAP_X86_PV_PMU: KVM_CHECK_EXTENSION returns the bits that KVM_ENABLE_CAP on
  * the VM takes as args[0], before it has a vCPU: what its guest may have.
@@ -185,5 +260,6 @@ struct kvm_pv_pmu_area {
 #define KVM_PV_PMU_POLICY_EVENTS	_BITULL(0)	/* the paravirtual PMU */
 #define KVM_PV_PMU_POLICY_RAW		_BITULL(1)	/* raw events */
 #define KVM_PV_PMU_POLICY_PINNED	_BITULL(2)	/* pinned events */
+#define KVM_PV_PMU_POLICY_BRANCHES	_BITULL(3)	/* branch stacks */
 
 #endif /* _UAPI_ASM_X86_KVM_PV_PMU_H */
