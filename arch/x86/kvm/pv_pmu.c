@@ -34,7 +34,9 @@ MODULE_PARM_DESC(pv_pmu_max_opens, "Events that a vCPU may open in 100 ms (0: no
 /* KVM_PV_PMU_POLICY_*: what a VM may have; 0 if this host has no paravirtual PMU */
 u64 kvm_pv_pmu_policies(void)
 {
-	return pv_pmu && pv_pmu_host_has_pmu() ? PV_PMU_POLICIES : 0;
+	if (!pv_pmu || !pv_pmu_host_has_pmu())
+		return 0;
+	return PV_PMU_POLICIES | (kvm_caps.nr_branches ? KVM_PV_PMU_POLICY_BRANCHES : 0);
 }
 
 void kvm_pv_pmu_init_vm(struct kvm *kvm)
@@ -105,10 +107,13 @@ static void pv_pmu_disable(struct kvm_vcpu_pv_pmu *pv)
 
 	for (i = 0; i < KVM_PV_PMU_NR_SLOTS; i++)
 		pv_pmu_close(pv, &pv->slots[i]);
+	pv_pmu_update_branches(pv, 0);
 	pv_pmu_drop_anchor(pv);
 	pv->msr = 0;
 	pv->restore = false;
 	pv->reopen = false;
+	pv->branches_are_late = false;
+	pv->nr_branch_records = 0;
 }
 
 static int pv_pmu_copy_requests(struct kvm_vcpu_pv_pmu *pv,
@@ -194,15 +199,19 @@ static int pv_pmu_write_header(struct kvm_vcpu *vcpu, struct kvm_pv_pmu_area __u
 	struct kvm_pv_pmu_header header = {
 		.version	= KVM_PV_PMU_VERSION,
 		.nr_slots	= KVM_PV_PMU_NR_SLOTS,
-		.features	= pv_pmu_features(vcpu->kvm),
+		.features	= pv_pmu_features(vcpu),
 		.cookie_echo	= pv->cookie,
 		.pmu		= pv_pmu_id(),
 		.nr_counters	= pv_pmu_nr_counters(),
 		.generation	= pv->generation,
+		.branch_types	= pv_pmu_branch_types(vcpu),
+		.nr_branches	= pv_pmu_nr_branches(vcpu),
 	};
 
 	if (copy_to_user(&area->header, &header, offsetof(typeof(header), overflow)) ||
-	    clear_user(&area->header.reserved_host, sizeof(header.reserved_host)))
+	    copy_to_user(&area->header.branch_types, &header.branch_types,
+			 offsetof(typeof(header), cookie) -
+			 offsetof(typeof(header), branch_types)))
 		return -EFAULT;
 
 	pv_pmu_mark_dirty(vcpu);
@@ -329,14 +338,20 @@ static void pv_pmu_deliver(struct kvm_vcpu *vcpu)
 	bool nmi;
 	int r;
 
-	if (!area)
+	if (!area) {
+		pv_pmu_branches_wait(pv);
 		return;
+	}
 
 	overflowed = xchg(&pv->overflowed, 0);
 	if (pv_pmu_report(vcpu, area, pv_pmu_with_groups(pv, overflowed)) ||
-	    get_user(pending, &area->header.overflow))
+	    get_user(pending, &area->header.overflow)) {
+		r = -EFAULT;
 		goto not_delivered;
+	}
 
+	if (unlikely(pv->branch_slots))
+		pv_pmu_write_branches(vcpu, area, overflowed);
 	r = __try_cmpxchg_user(&area->header.overflow, &pending,
 			       pending | overflowed, fault);
 	/* Another vCPU is at it: it has no reason to, nor is there one to wait for it. */
@@ -358,6 +373,8 @@ static void pv_pmu_deliver(struct kvm_vcpu *vcpu)
 
 not_delivered:
 	set_mask_bits(&pv->overflowed, 0, overflowed);
+	if (r < 0)
+		pv_pmu_branches_wait(pv);
 }
 
 static int pv_pmu_do_hypercall(struct kvm_vcpu *vcpu, u64 op, u64 mask)

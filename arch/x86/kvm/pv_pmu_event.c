@@ -69,9 +69,10 @@ static bool pv_pmu_can_adapt_period(void)
 	return !tick_nohz_full_enabled();
 }
 
-u64 pv_pmu_features(struct kvm *kvm)
+u64 pv_pmu_features(const struct kvm_vcpu *vcpu)
 {
 	u64 features = KVM_PV_PMU_FEATURE_SAMPLE | KVM_PV_PMU_FEATURE_GROUP;
+	struct kvm *kvm = vcpu->kvm;
 
 	if (pv_pmu_can_adapt_period())
 		features |= KVM_PV_PMU_FEATURE_FREQ;
@@ -79,6 +80,8 @@ u64 pv_pmu_features(struct kvm *kvm)
 		features |= KVM_PV_PMU_FEATURE_RAW;
 	if (pv_pmu_allows(kvm, KVM_PV_PMU_POLICY_PINNED, pv_pmu_pinned))
 		features |= KVM_PV_PMU_FEATURE_PINNED;
+	if (pv_pmu_branch_types(vcpu))
+		features |= KVM_PV_PMU_FEATURE_BRANCH_STACK;
 	return features;
 }
 
@@ -279,13 +282,15 @@ static int pv_pmu_check_type(struct kvm *kvm, const struct kvm_pv_pmu_request *r
 	return request->config1 ? -EINVAL : 0;
 }
 
-static int pv_pmu_check_request(struct kvm *kvm, const struct kvm_pv_pmu_request *request)
+static int pv_pmu_check_request(const struct kvm_vcpu *vcpu,
+				const struct kvm_pv_pmu_request *request)
 {
+	struct kvm *kvm = vcpu->kvm;
 	u32 flags = request->flags;
 	bool sample = flags & KVM_PV_PMU_SAMPLE;
+	int r;
 
-	if (flags & ~PV_PMU_KNOWN_FLAGS || request->branch_sample_type ||
-	    request->reserved[0] || request->reserved[1])
+	if (flags & ~PV_PMU_KNOWN_FLAGS || request->reserved[0] || request->reserved[1])
 		return -EINVAL;
 	if (!!request->sample_period != sample || request->sample_period >> 63 ||
 	    (request->restart && !sample))
@@ -303,7 +308,8 @@ static int pv_pmu_check_request(struct kvm *kvm, const struct kvm_pv_pmu_request
 	if (flags & KVM_PV_PMU_FREQ && !pv_pmu_can_adapt_period())
 		return -EOPNOTSUPP;
 
-	return pv_pmu_check_type(kvm, request);
+	r = pv_pmu_check_branches(vcpu, request);
+	return r ?: pv_pmu_check_type(kvm, request);
 }
 
 static int pv_pmu_ask(int (*allowed)(void), u64 *refused_until)
@@ -412,15 +418,21 @@ static unsigned int pv_pmu_limit(struct kvm *kvm)
 	return min(READ_ONCE(pv_pmu_max_events), kvm->arch.pv_pmu_max_events);
 }
 
+static bool pv_pmu_wants_kernel(const struct kvm_pv_pmu_request *request)
+{
+	return !(request->flags & KVM_PV_PMU_EXCLUDE_KERNEL) ||
+	       request->branch_sample_type & PERF_SAMPLE_BRANCH_KERNEL;
+}
+
 static int pv_pmu_open(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
 {
 	struct kvm *kvm = slot->vcpu->kvm;
 	struct perf_event *event;
 	int r;
 
-	r = pv_pmu_check_permission(pv, !(slot->request.flags & KVM_PV_PMU_EXCLUDE_KERNEL));
+	r = pv_pmu_check_permission(pv, pv_pmu_wants_kernel(&slot->request));
 	if (!r)
-		r = pv_pmu_check_request(kvm, &slot->request);
+		r = pv_pmu_check_request(slot->vcpu, &slot->request);
 	if (r)
 		return r;
 	if (slot->foreign)
@@ -442,6 +454,8 @@ static int pv_pmu_open(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
 	slot->start = !slot->request.group;
 	if (slot->request.group)
 		__set_bit(pv_pmu_index(pv, slot), &pv->members);
+	if (slot->request.branch_sample_type)
+		__set_bit(pv_pmu_index(pv, slot), &pv->branch_slots);
 	slot->vcpu->stat.pv_pmu_events = ++pv->nr_events;
 	cond_resched();
 	return 0;
@@ -462,6 +476,7 @@ static void pv_pmu_release(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
 	perf_event_release_kernel(slot->event);
 	slot->event = NULL;
 	__clear_bit(pv_pmu_index(pv, slot), &pv->members);
+	__clear_bit(pv_pmu_index(pv, slot), &pv->branch_slots);
 	slot->vcpu->stat.pv_pmu_events = --pv->nr_events;
 }
 
@@ -615,6 +630,7 @@ static void pv_pmu_commit_slot(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *s
 void pv_pmu_commit_copies(struct kvm_vcpu_pv_pmu *pv, unsigned long mask)
 {
 	const struct kvm_pv_pmu_request *requests = pv->requests;
+	unsigned long committed = mask;
 	int i;
 
 	for_each_set_bit(i, &mask, KVM_PV_PMU_NR_SLOTS) {
@@ -637,6 +653,7 @@ void pv_pmu_commit_copies(struct kvm_vcpu_pv_pmu *pv, unsigned long mask)
 	}
 
 	pv_pmu_start_all(pv);
+	pv_pmu_update_branches(pv, committed);
 }
 
 /* Open all that is declared, the leaders before the members of their groups. */
@@ -653,6 +670,7 @@ void pv_pmu_open_all(struct kvm_vcpu_pv_pmu *pv)
 			slot->status = pv_pmu_open(pv, slot);
 	}
 	pv_pmu_start_all(pv);
+	pv_pmu_update_branches(pv, pv->branch_slots);
 }
 
 /* Count with events of the thread that now runs the vCPU, as is allowed now. */

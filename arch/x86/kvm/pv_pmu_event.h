@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The events of the paravirtual PMU: a slot of a vCPU's area, and the host's perf
- * event that counts for it. For pv_pmu.c and pv_pmu_event.c only.
+ * event that counts for it. For pv_pmu.c, pv_pmu_event.c and pv_pmu_branches.c only.
  */
 #ifndef __KVM_X86_PV_PMU_EVENT_H
 #define __KVM_X86_PV_PMU_EVENT_H
 
 #include <linux/kvm_host.h>
+#include <linux/perf_event.h>
 #include <linux/ratelimit.h>
 
 #include <asm/kvm_pv_pmu.h>
@@ -65,10 +66,16 @@ struct pv_pmu_slot {
  *		has to wait for all CPUs: this one does, when the area is enabled.
  * @nr_events:	slots with a perf event
  * @members:	of these, the slots of members of a group
+ * @branch_slots: of these, the slots with a branch_sample_type
+ * @branch_types: the branches that are recorded: PERF_SAMPLE_BRANCH_*
+ * @branches_are_late: the guest has run since an overflow that it has not been told of
+ * @nr_branch_records: records written since the area was enabled
  * @opens:	limits the perf events that are opened in a time
  * @open_refused_until: until when (in jiffies) not to ask again whether the VMM may
  *		open events: each refusal may leave an audit record
  * @kernel_refused_until: likewise, whether it may count its guest's kernel
+ * @branch_entries: for the record being written
+ * @branch_record: likewise
  * @requests:	a copy of what is being committed
  * @slots:	the slots
  */
@@ -88,10 +95,16 @@ struct kvm_vcpu_pv_pmu {
 	struct perf_event *anchor;
 	unsigned int nr_events;
 	unsigned long members;
+	unsigned long branch_slots;
+	u64 branch_types;
+	bool branches_are_late;
+	u32 nr_branch_records;
 	struct ratelimit_state opens;
 	u64 open_refused_until;
 	u64 kernel_refused_until;
 
+	struct perf_branch_entry branch_entries[KVM_PV_PMU_MAX_BRANCHES];
+	struct kvm_pv_pmu_branch_record branch_record;
 	struct kvm_pv_pmu_request requests[KVM_PV_PMU_NR_SLOTS];
 	struct pv_pmu_slot slots[KVM_PV_PMU_NR_SLOTS];
 };
@@ -102,7 +115,7 @@ static inline bool pv_pmu_is_open(const struct pv_pmu_slot *slot)
 }
 
 bool pv_pmu_host_has_pmu(void);
-u64 pv_pmu_features(struct kvm *kvm);
+u64 pv_pmu_features(const struct kvm_vcpu *vcpu);
 u32 pv_pmu_nr_counters(void);
 u64 pv_pmu_id(void);
 
@@ -114,5 +127,14 @@ void pv_pmu_commit_copies(struct kvm_vcpu_pv_pmu *pv, unsigned long mask);
 void pv_pmu_open_all(struct kvm_vcpu_pv_pmu *pv);
 void pv_pmu_reopen(struct kvm_vcpu_pv_pmu *pv);
 void pv_pmu_read(const struct pv_pmu_slot *slot, struct kvm_pv_pmu_report *report);
+
+u64 pv_pmu_branch_types(const struct kvm_vcpu *vcpu);
+u32 pv_pmu_nr_branches(const struct kvm_vcpu *vcpu);
+int pv_pmu_check_branches(const struct kvm_vcpu *vcpu,
+			  const struct kvm_pv_pmu_request *request);
+void pv_pmu_update_branches(struct kvm_vcpu_pv_pmu *pv, unsigned long committed);
+void pv_pmu_branches_wait(struct kvm_vcpu_pv_pmu *pv);
+void pv_pmu_write_branches(struct kvm_vcpu *vcpu, struct kvm_pv_pmu_area __user *area,
+			   unsigned long slots);
 
 #endif /* __KVM_X86_PV_PMU_EVENT_H */
