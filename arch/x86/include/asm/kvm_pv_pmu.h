@@ -19,9 +19,12 @@ KVM_PV_PMU_ASSERT_OFFSET(header, pmu, 24);
 KVM_PV_PMU_ASSERT_OFFSET(header, nr_counters, 32);
 KVM_PV_PMU_ASSERT_OFFSET(header, generation, 36);
 KVM_PV_PMU_ASSERT_OFFSET(header, overflow, 40);
-KVM_PV_PMU_ASSERT_OFFSET(header, reserved_host, 48);
+KVM_PV_PMU_ASSERT_OFFSET(header, branch_types, 48);
+KVM_PV_PMU_ASSERT_OFFSET(header, nr_branches, 56);
+KVM_PV_PMU_ASSERT_OFFSET(header, reserved_host, 60);
 KVM_PV_PMU_ASSERT_OFFSET(header, cookie, 64);
-KVM_PV_PMU_ASSERT_OFFSET(header, reserved_guest, 72);
+KVM_PV_PMU_ASSERT_OFFSET(header, branches, 72);
+KVM_PV_PMU_ASSERT_OFFSET(header, reserved_guest, 80);
 static_assert(sizeof(struct kvm_pv_pmu_header) == 128);
 
 KVM_PV_PMU_ASSERT_OFFSET(request, type, 0);
@@ -54,6 +57,23 @@ KVM_PV_PMU_ASSERT_OFFSET(slot, report, 64);
 KVM_PV_PMU_ASSERT_OFFSET(area, header, 0);
 KVM_PV_PMU_ASSERT_OFFSET(area, slots, 128);
 static_assert(sizeof(struct kvm_pv_pmu_area) == 4096);
+
+KVM_PV_PMU_ASSERT_OFFSET(branch, from, 0);
+KVM_PV_PMU_ASSERT_OFFSET(branch, to, 8);
+KVM_PV_PMU_ASSERT_OFFSET(branch, flags, 16);
+KVM_PV_PMU_ASSERT_OFFSET(branch, reserved, 20);
+static_assert(sizeof(struct kvm_pv_pmu_branch) == 24);
+
+KVM_PV_PMU_ASSERT_OFFSET(branch_record, seq, 0);
+KVM_PV_PMU_ASSERT_OFFSET(branch_record, flags, 4);
+KVM_PV_PMU_ASSERT_OFFSET(branch_record, slots, 8);
+KVM_PV_PMU_ASSERT_OFFSET(branch_record, number, 16);
+KVM_PV_PMU_ASSERT_OFFSET(branch_record, nr, 24);
+KVM_PV_PMU_ASSERT_OFFSET(branch_record, reserved, 28);
+KVM_PV_PMU_ASSERT_OFFSET(branch_record, branches, 64);
+KVM_PV_PMU_ASSERT_OFFSET(branch_record, pad, 832);
+static_assert(sizeof(struct kvm_pv_pmu_branch_record) == 1024);
+static_assert(sizeof(struct kvm_pv_pmu_branches) == 4096);
 
 #undef KVM_PV_PMU_ASSERT_OFFSET
 
