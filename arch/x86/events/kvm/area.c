@@ -12,8 +12,10 @@
 #include <linux/cc_platform.h>
 #include <linux/cleanup.h>
 #include <linux/cpuhotplug.h>
+#include <linux/err.h>
 #include <linux/gfp.h>
 #include <linux/kvm_para.h>
+#include <linux/minmax.h>
 #include <linux/random.h>
 #include <linux/set_memory.h>
 #include <linux/smp.h>
@@ -27,6 +29,7 @@
 DEFINE_PER_CPU(struct pv_pmu_cpu, pv_pmu_cpu);
 
 u64 pv_pmu_host __read_mostly;
+unsigned int pv_pmu_nr_branches __read_mostly;
 
 /* Another kernel is about to start: the host must not write to its memory. */
 static bool pv_areas_shut __read_mostly;
@@ -132,9 +135,13 @@ static bool pv_area_is_accepted(struct pv_pmu_cpu *cpuc)
 static void pv_area_look_at_host(struct pv_pmu_cpu *cpuc)
 {
 	const struct kvm_pv_pmu_header *header = &cpuc->area->header;
+	unsigned int nr_branches = 0;
 
+	if (READ_ONCE(header->features) & KVM_PV_PMU_FEATURE_BRANCH_STACK)
+		nr_branches = min(READ_ONCE(header->nr_branches), KVM_PV_PMU_MAX_BRANCHES);
 	cpuc->generation = READ_ONCE(header->generation);
 	WRITE_ONCE(pv_pmu_host, READ_ONCE(header->pmu));
+	WRITE_ONCE(pv_pmu_nr_branches, nr_branches);
 }
 
 /* The scheduler's locks may be held. Returns 0, or a negative errno. */
@@ -163,6 +170,7 @@ int pv_area_on(struct pv_pmu_cpu *cpuc)
 	}
 
 	pv_area_look_at_host(cpuc);
+	pv_branch_forget(cpuc);
 	cpuc->max_open = pv_probe_slot(cpuc);
 	cpuc->contended_until = get_jiffies_64();
 	return 0;
@@ -210,27 +218,49 @@ void pv_areas_put(void)
 		mod_delayed_work(system_wq, &pv_areas_off_work, PV_PMU_KEEP);
 }
 
+/* A page to be shared with the host; NULL if it cannot be shared, or an ERR_PTR() */
+static void *pv_area_alloc_page(void)
+{
+	unsigned long page = get_zeroed_page(GFP_KERNEL);
+
+	if (!page)
+		return ERR_PTR(-ENOMEM);
+	/* leak the page: its encryption state is unknown */
+	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT) && set_memory_decrypted(page, 1))
+		return NULL;
+	return (void *)page;
+}
+
+/* Without the page, events have no branch stacks. */
+static void pv_area_add_branches(struct pv_pmu_cpu *cpuc, struct kvm_pv_pmu_area *area)
+{
+	void *page = pv_area_alloc_page();
+
+	if (IS_ERR_OR_NULL(page))
+		return;
+	cpuc->branch.page = page;
+	area->header.branches = __pa(page);
+}
+
 static int pv_area_prepare(unsigned int cpu)
 {
 	struct pv_pmu_cpu *cpuc = per_cpu_ptr(&pv_pmu_cpu, cpu);
-	unsigned long page;
+	struct kvm_pv_pmu_area *area;
 
 	if (cpuc->area)
 		return 0;
 
-	page = get_zeroed_page(GFP_KERNEL);
-	if (!page)
-		return -ENOMEM;
-	/* leak the page: its encryption state is unknown */
-	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT) && set_memory_decrypted(page, 1))
-		return 0;
+	area = pv_area_alloc_page();
+	if (IS_ERR_OR_NULL(area))
+		return PTR_ERR_OR_ZERO(area);
 
+	pv_area_add_branches(cpuc, area);
 	cpuc->cookie = get_random_u64() | 1;
 	cpuc->retry_at = get_jiffies_64();
 	cpuc->resched = IRQ_WORK_INIT_HARD(pv_pmu_do_resched);
 	pv_slots_init(cpuc);
 	pv_sample_init_cpu(cpuc);
-	cpuc->area = (struct kvm_pv_pmu_area *)page;
+	cpuc->area = area;
 	return 0;
 }
 

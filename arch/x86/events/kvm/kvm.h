@@ -5,13 +5,14 @@
  * area.c	a CPU's area, its life cycle, the hypercall
  * slots.c	the slots of an area: find, open, keep, commit, reap
  * sample.c	overflows: the NMI, samples, throttling
+ * branch.c	branch stacks of samples
  * probe.c	probes of the host for events
  * sysfs.c	the attributes of the PMU
  * pmu.c	perf's operations
  *
  * The state of a CPU is touched by this CPU alone, with interrupts disabled. The NMI
- * handler of sample.c reads the state that it interrupts, and writes few fields: they
- * are marked "NMI".
+ * handler of sample.c and branch.c reads the state that it interrupts, and writes few
+ * fields: they are marked "NMI".
  */
 #ifndef _X86_EVENTS_KVM_H
 #define _X86_EVENTS_KVM_H
@@ -102,6 +103,20 @@ struct pv_pmu_slot {
 };
 
 /**
+ * struct pv_pmu_branch_state - a CPU's state of branch stacks
+ * @page:	shared with the host, or NULL
+ * @generation:	kvm_pv_pmu_header.generation, to which the numbers belong; NMI
+ * @used:	number of the newest record that former NMIs have used; NMI
+ * @newest:	number of the newest record that an NMI has used; NMI
+ */
+struct pv_pmu_branch_state {
+	struct kvm_pv_pmu_branches *page;
+	u32 generation;
+	u64 used;
+	u64 newest;
+};
+
+/**
  * struct pv_pmu_cpu - a CPU's state
  * @area:	shared with the host
  * @cookie:	for @area
@@ -118,13 +133,15 @@ struct pv_pmu_slot {
  * @committed:	slots that the host has open
  * @running:	slots that the host has running
  * @fresh:	slots whose reports have been brought up to date in this batch
- * @changed:	slots to be committed again, because their period has changed
+ * @changed:	slots to be committed again, because their period has changed, or for an
+ *		empty branch stack
  * @retry:	slots to be committed again, because the host said so
  * @max_open:	how many slots the host lets this CPU open at once
  * @retry_at:	when (in jiffies) to enable the area again after it has failed
  * @contended_until: until when (in jiffies) the host is short of counters
  * @nmi_until:	until when (in jiffies) an NMI without an overflow may be the host's; NMI
  * @slots:	the slots
+ * @branch:	branch stacks
  * @resched:	has perf schedule its events again
  * @recommit:	stops the slots of events that the NMI handler has stopped
  * @reaper:	closes slots without a user
@@ -155,6 +172,7 @@ struct pv_pmu_cpu {
 	unsigned long nmi_until;
 
 	struct pv_pmu_slot slots[KVM_PV_PMU_NR_SLOTS];
+	struct pv_pmu_branch_state branch;
 	struct irq_work resched;
 	struct irq_work recommit;
 	struct hrtimer reaper;
@@ -192,6 +210,7 @@ void pv_slot_put(struct pv_pmu_cpu *cpuc, struct perf_event *event);
 void pv_slot_change_period(struct pv_pmu_cpu *cpuc, struct perf_event *event);
 struct pv_pmu_value pv_slot_value(const struct pv_pmu_cpu *cpuc, unsigned int slot);
 void pv_slots_commit(struct pv_pmu_cpu *cpuc);
+void pv_slots_empty_stack(struct pv_pmu_cpu *cpuc);
 void pv_slots_detach(struct pv_pmu_cpu *cpuc);
 
 /* sample.c */
@@ -200,6 +219,12 @@ int pv_sample_init(void);
 void pv_sample_expect_nmi(struct pv_pmu_cpu *cpuc);
 void pv_sample_account_hold(struct pv_pmu_cpu *cpuc, struct perf_event *event);
 void pv_sample_exit(void);
+
+/* branch.c */
+int pv_branch_set_request(const struct pv_pmu_cpu *cpuc, struct perf_event *event);
+void pv_branch_forget(struct pv_pmu_cpu *cpuc);
+void pv_branch_save(struct pv_pmu_cpu *cpuc, struct perf_event *event,
+		    struct perf_sample_data *data);
 
 /* probe.c */
 int pv_probe(struct pv_pmu_cpu *cpuc, const struct kvm_pv_pmu_request *request);
@@ -214,6 +239,8 @@ extern const struct attribute_group *pv_pmu_attr_groups[];
 
 /* The host's PMU, as kvm_pv_pmu_header.pmu, of the area that was enabled last */
 extern u64 pv_pmu_host;
+/* Branches that its stacks hold at most, or 0 if it has none */
+extern unsigned int pv_pmu_nr_branches;
 
 static inline bool pv_pmu_has_amd_events(u64 host)
 {

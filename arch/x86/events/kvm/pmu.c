@@ -147,6 +147,8 @@ static int pv_pmu_add(struct perf_event *event, int flags)
 
 	event->hw.idx = slot;
 	event->hw.state = PERF_HES_STOPPED | PERF_HES_UPTODATE;
+	if (has_branch_stack(event))
+		perf_sched_cb_inc(event->pmu);
 	if (flags & PERF_EF_START)
 		pv_pmu_start(event, PERF_EF_RELOAD);
 	perf_event_update_userpage(event);
@@ -162,6 +164,16 @@ static void pv_pmu_del(struct perf_event *event, int flags)
 	WRITE_ONCE(hwc->state, PERF_HES_STOPPED | PERF_HES_UPTODATE);
 	pv_slot_put(this_cpu_ptr(&pv_pmu_cpu), event);
 	hwc->idx = -1;
+	if (has_branch_stack(event))
+		perf_sched_cb_dec(event->pmu);
+}
+
+/* The stack has branches of another task. pmu_enable() commits this with other changes. */
+static void pv_pmu_sched_task(struct perf_event_pmu_context *pmu_ctx, struct task_struct *task,
+			      bool sched_in)
+{
+	if (sched_in)
+		pv_slots_empty_stack(this_cpu_ptr(&pv_pmu_cpu));
 }
 
 static void pv_pmu_set_batch(struct pv_pmu_cpu *cpuc, bool batch)
@@ -323,6 +335,9 @@ static int pv_pmu_try(struct perf_event *event, struct pv_pmu_event *pv)
 	/* the first event leads the host's group, even below a software leader */
 	if (nr == 1 && event->group_leader->attr.pinned)
 		pv->request.flags |= KVM_PV_PMU_PINNED;
+	err = pv_branch_set_request(cpuc, event);
+	if (err)
+		return err;
 	pv->host = READ_ONCE(cpuc->area->header.pmu);
 	pv_pmu_set_config(pv, &event->attr);
 	return pv_probe(cpuc, &pv->request);
@@ -390,7 +405,7 @@ static int pv_pmu_event_init(struct perf_event *event)
 
 	if (!pv_pmu_is_meant(event))
 		return -ENOENT;
-	if (has_branch_stack(event) || attr->precise_ip)
+	if (attr->precise_ip)
 		return -EOPNOTSUPP;
 
 	event->hw.idx = -1;
@@ -412,6 +427,7 @@ struct pmu pv_pmu = {
 	.start		= pv_pmu_start,
 	.stop		= pv_pmu_stop,
 	.read		= pv_pmu_read,
+	.sched_task	= pv_pmu_sched_task,
 	.start_txn	= pv_pmu_start_txn,
 	.commit_txn	= pv_pmu_commit_txn,
 	.cancel_txn	= pv_pmu_cancel_txn,

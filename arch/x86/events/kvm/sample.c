@@ -83,6 +83,8 @@ static void pv_sample_event(struct pv_pmu_cpu *cpuc, struct pv_pmu_event *pv, u6
 	pv_pmu_update(event);
 	event->hw.last_period = period;
 	perf_sample_data_init(&data, 0, period);
+	if (has_branch_stack(event))
+		pv_branch_save(cpuc, event, &data);
 	stop = perf_event_overflow(event, &data, regs);
 	if (!stop && throttled)
 		stop = pv_sample_throttle(event);
@@ -134,6 +136,8 @@ static int pv_sample_nmi(unsigned int cmd, struct pt_regs *regs)
 	for_each_set_bit(slot, &slots, KVM_PV_PMU_NR_SLOTS)
 		pv_sample_slot(cpuc, slot, regs);
 	cpuc->in_overflow = false;
+	/* the next overflow has a newer record */
+	cpuc->branch.used = cpuc->branch.newest;
 
 	/* time the host took for something else is not the handler's */
 	steal = paravirt_steal_clock(cpu) - steal;

@@ -232,6 +232,20 @@ void pv_slots_commit(struct pv_pmu_cpu *cpuc)
 	pv_slots_reap_later(cpuc);
 }
 
+/* Have the next commit name the running slots with branches: the host empties the stack. */
+void pv_slots_empty_stack(struct pv_pmu_cpu *cpuc)
+{
+	unsigned long slots = cpuc->running & cpuc->sampling;
+	unsigned int slot;
+
+	for_each_set_bit(slot, &slots, KVM_PV_PMU_NR_SLOTS) {
+		if (!cpuc->slots[slot].wanted.branch_sample_type)
+			continue;
+		cpuc->changed |= BIT(slot);
+		cpuc->touched = true;
+	}
+}
+
 /* Close a slot, of a leader the members' as well. None has a user. */
 static void pv_slot_close(struct pv_pmu_cpu *cpuc, unsigned int slot)
 {
@@ -491,6 +505,9 @@ int pv_slot_get(struct pv_pmu_cpu *cpuc, struct perf_event *event)
 	if (slot < 0)
 		return slot;
 
+	/* within a batch the slot runs on, and the stack is that of its last user */
+	if (has_branch_stack(event) && !cpuc->slots[slot].users)
+		pv_slots_empty_stack(cpuc);
 	pv_slot_use(cpuc, slot);
 	if (group)
 		pv_slot_use(cpuc, group - 1);

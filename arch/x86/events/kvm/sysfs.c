@@ -135,15 +135,30 @@ static ssize_t max_precise_show(struct device *dev, struct device_attribute *att
 }
 static DEVICE_ATTR_RO(max_precise);
 
+static ssize_t branches_show(struct device *dev, struct device_attribute *attr, char *page)
+{
+	return sysfs_emit(page, "%u\n", READ_ONCE(pv_pmu_nr_branches));
+}
+static DEVICE_ATTR_RO(branches);
+
 static struct attribute *pv_pmu_caps_attrs[] = {
 	&dev_attr_pmu_name.attr,
 	&dev_attr_max_precise.attr,
+	&dev_attr_branches.attr,
 	NULL
 };
+
+static umode_t pv_pmu_cap_visible(struct kobject *kobj, struct attribute *attr, int index)
+{
+	if (attr == &dev_attr_branches.attr && !READ_ONCE(pv_pmu_nr_branches))
+		return 0;
+	return attr->mode;
+}
 
 static const struct attribute_group pv_pmu_caps_group = {
 	.name = "caps",
 	.attrs = pv_pmu_caps_attrs,
+	.is_visible = pv_pmu_cap_visible,
 };
 
 const struct attribute_group *pv_pmu_attr_groups[] = {
