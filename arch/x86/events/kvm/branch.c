@@ -81,7 +81,7 @@ int pv_branch_set_request(const struct pv_pmu_cpu *cpuc, struct perf_event *even
 	return 0;
 }
 
-/* The area was enabled or restored: numbers of records may start anew. */
+/* The area was enabled: numbers of records may start anew. */
 void pv_branch_forget(struct pv_pmu_cpu *cpuc)
 {
 	struct pv_pmu_branch_state *state = &cpuc->branch;
@@ -92,7 +92,6 @@ void pv_branch_forget(struct pv_pmu_cpu *cpuc)
 
 	for (i = 0; i < KVM_PV_PMU_NR_BRANCH_RECORDS; i++)
 		WRITE_ONCE(state->page->records[i].slots, 0);
-	state->generation = READ_ONCE(cpuc->area->header.generation);
 	state->used = 0;
 	state->newest = 0;
 }
@@ -202,8 +201,6 @@ void pv_branch_save(struct pv_pmu_cpu *cpuc, struct perf_event *event,
 	struct pv_branch_stack *stack = this_cpu_ptr(&pv_branch_stack);
 	unsigned int slot = event->hw.idx, nr = 0;
 
-	if (unlikely(cpuc->branch.generation != READ_ONCE(cpuc->area->header.generation)))
-		pv_branch_forget(cpuc);
 	if (likely(cpuc->branch.page))
 		record = pv_branch_find(cpuc, slot);
 	if (likely(record))

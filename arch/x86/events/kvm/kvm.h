@@ -105,13 +105,11 @@ struct pv_pmu_slot {
 /**
  * struct pv_pmu_branch_state - a CPU's state of branch stacks
  * @page:	shared with the host, or NULL
- * @generation:	kvm_pv_pmu_header.generation, to which the numbers belong; NMI
  * @used:	number of the newest record that former NMIs have used; NMI
  * @newest:	number of the newest record that an NMI has used; NMI
  */
 struct pv_pmu_branch_state {
 	struct kvm_pv_pmu_branches *page;
-	u32 generation;
 	u64 used;
 	u64 newest;
 };
