@@ -101,16 +101,17 @@ TEST_F(branches, page_changes)
 	TEST_ASSERT(f->missing >= 10, "%lu overflows without a record", f->missing);
 }
 
+static bool stop_flipping;
+
 static void *flip_pages(void *arg)
 {
 	struct kvm_vm *vm = arg;
 
-	for (;;) {
+	while (!READ_ONCE(stop_flipping)) {
 		set_branch_pages(vm, 0, 0);
 		usleep(100);
 		set_branch_pages(vm, 0, PAGES_SIZE);
 		usleep(100);
-		pthread_testcancel();
 	}
 	return NULL;
 }
@@ -125,10 +126,8 @@ TEST_F(branches, page_comes_and_goes)
 	pv_pmu_request(self->vcpu, 0, SAMPLING_BRANCHES(BRANCH_PERIOD, ANY));
 	TEST_ASSERT(!pthread_create(&pthread, NULL, flip_pages, self->vm), "pthread_create failed");
 	run_branches(self->vcpu, BIT(0), 10000 * BRANCH_PERIOD);
-	pthread_cancel(pthread);
+	WRITE_ONCE(stop_flipping, true);
 	pthread_join(pthread, NULL);
-	set_branch_pages(self->vm, 0, 0);
-	set_branch_pages(self->vm, 0, PAGES_SIZE);
 	ASSERT_STATUS(self->vcpu, 0, 0);
 	TEST_ASSERT_EQ(pv_pmu_mailbox(self->vcpu)->nmis, r->overflows);
 

@@ -73,7 +73,8 @@ static bool is_malformed(const struct kvm_pv_pmu_branch_record *r)
 	       r->nr > ENTRIES || (r->flags & KVM_PV_PMU_BRANCHES_LOST && r->nr);
 }
 
-static void look_at_record(struct found_branches *f, const struct kvm_pv_pmu_branch_record *r, bool in_loop)
+static void look_at_record(struct found_branches *f, const struct kvm_pv_pmu_branch_record *r,
+			   bool in_loop)
 {
 	int i;
 
@@ -312,7 +313,6 @@ void assert_record_each(struct kvm_vcpu *vcpu)
 	TEST_ASSERT_EQ(f->of_slots, BIT(0));
 	TEST_ASSERT_EQ(pv_pmu_mailbox(vcpu)->nmis, r->overflows);
 }
-
 
 /* Nothing is written but the records, and not the end of these. */
 void assert_nothing_else_written(struct kvm_vm *vm)
