@@ -36,23 +36,23 @@
 void guest_branch(uint64_t loops, uint64_t *from, uint64_t *to);
 extern char guest_code_start[], lbr_jmp[], lbr_target[], guest_code_end[];
 asm(".pushsection .text\n"
-    "guest_code_start:\n"
-    "guest_branch: mov %rdx, %r8\n"
-    "1: dec %rdi\n\t"
-    "jnz 1b\n"
-    "lbr_jmp: jmp lbr_target\n\t"
-    "nop\n"
-    "lbr_target: mov $0x1db, %ecx\n\t"
-    "rdmsr\n\t"
-    "mov %eax, (%rsi)\n\t"
-    "mov %edx, 4(%rsi)\n\t"
-    "mov $0x1dc, %ecx\n\t"
-    "rdmsr\n\t"
-    "mov %eax, (%r8)\n\t"
-    "mov %edx, 4(%r8)\n\t"
-    "ret\n"
-    "guest_code_end:\n"
-    ".popsection");
+	"guest_code_start:\n"
+	"guest_branch: mov %rdx, %r8\n"
+	"1: dec %rdi\n\t"
+	"jnz 1b\n"
+	"lbr_jmp: jmp lbr_target\n\t"
+	"nop\n"
+	"lbr_target: mov $0x1db, %ecx\n\t"
+	"rdmsr\n\t"
+	"mov %eax, (%rsi)\n\t"
+	"mov %edx, 4(%rsi)\n\t"
+	"mov $0x1dc, %ecx\n\t"
+	"rdmsr\n\t"
+	"mov %eax, (%r8)\n\t"
+	"mov %edx, 4(%r8)\n\t"
+	"ret\n"
+	"guest_code_end:\n"
+	".popsection");
 
 static void guest_records(void)
 {
