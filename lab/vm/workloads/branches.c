@@ -3,7 +3,7 @@
  * A workload with a branch of each kind in each round, all of them taken. No other
  * program of the lab is at these addresses.
  *
- *	branches [ROUNDS]	(1000000: 13 instructions each)
+ *	branches [ROUNDS]	(1000000: 14 instructions each)
  *	branches list		print the branches: kind, address, target
  */
 #include <stdio.h>
