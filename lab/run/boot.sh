@@ -39,8 +39,9 @@ faults=lab/run/faults
 # EPYC-Rome has SVM with nested paging; lab/qemu adds a later model's PMU. Every
 # instruction takes one virtual nanosecond and idle time is skipped, so that a
 # run can be repeated exactly. 5-level paging is for the guests of self-tests: Linux
-# keeps to four levels, in the host and in the guest.
-pmu=${PMU:-pmu=on,+perfmon-v2,+amd-lbr-v2,+amd-lbr-pmc-freeze}
+# keeps to four levels, in the host and in the guest. Without branch stacks of guests:
+# APPEND=kvm_amd.lbrv=0, or a PMU without +lbrv.
+pmu=${PMU:-pmu=on,+perfmon-v2,+amd-lbr-v2,+amd-lbr-pmc-freeze,+lbrv}
 # shellcheck disable=SC2054 # commas are part of the options
 qemu=("$build/qemu/bin/qemu-system-x86_64" -name "guestperf-$name"
 	-nodefaults -no-user-config -display none -no-reboot

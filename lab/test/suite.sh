@@ -8,8 +8,8 @@
 #
 # A suite is a script, or else a boot of the host VM, which runs the self-tests of
 # lab/test/suites/SUITE with the kernel's own runner; those named debug... boot the
-# kernel that checks itself, no_vpmu boots a host whose KVM has no virtual PMU, and nmis boots
-# a host with two CPUs that run at the same time.
+# kernel that checks itself, no_vpmu boots a host whose KVM has no virtual PMU and does not
+# virtualize branch records, and nmis boots a host with two CPUs that run at the same time.
 # Consoles and logs are in out/test-SUITE.
 
 . "$(dirname "$0")/../lib.sh"
@@ -49,7 +49,7 @@ run()
 		debug*)		kernel=debug; debug_image || return ;;
 		nmis)		export CPUS=2 ICOUNT=off ;;
 		# Linux hands GUEST_CPU on to the environment of init
-		no_vpmu)	append="kvm.enable_pmu=0 GUEST_CPU=host,migratable=off $append" ;;
+		no_vpmu)	append="kvm.enable_pmu=0 kvm_amd.lbrv=0 GUEST_CPU=host,migratable=off $append" ;;
 		esac
 		APPEND=$append LAB_KERNEL=$kernel TIMEOUT=${TIMEOUT:-2400} \
 			tied lab/run/boot.sh "test-$suite" kselftest "$@" 2> "$verdict" ;;

@@ -10,11 +10,16 @@
  * switch:	from a process with running events to a process without events, and
  *		back
  * switch_both:	the same, with the same events in both processes
+ * switch_branches: the same as switch, with events that sample branch stacks
  * sample:	run a loop of PERIOD instructions, with an overflow of each event in each
  *		round; without events, the loop alone
+ * sample_branches: the same with branch stacks
+ * cpuid:	CPUID, which exits to the host, without events
+ * cpuid_branches: the same with events that sample branch stacks
  *
  * Prints how many nanoseconds the rounds took.
  */
+#include <cpuid.h>
 #include <err.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
@@ -115,6 +120,54 @@ static long long read_all(int n, long rounds)
 	return now() - start;
 }
 
+/* More than there are in a measurement */
+#define NO_OVERFLOW	(1UL << 40)
+
+/*
+ * The fields are those of "perf record". A buffer that is mapped to be read alone is
+ * overwritten when it is full.
+ */
+static void open_sampling(unsigned long period, int branches)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE,
+		.size = sizeof(attr),
+		.config = PERF_COUNT_HW_INSTRUCTIONS,
+		.sample_period = period,
+		.sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME |
+			       PERF_SAMPLE_PERIOD,
+		.exclude_kernel = 1,
+	};
+	int fd;
+
+	if (branches) {
+		attr.sample_type |= PERF_SAMPLE_BRANCH_STACK;
+		attr.branch_sample_type = PERF_SAMPLE_BRANCH_ANY | PERF_SAMPLE_BRANCH_USER;
+	}
+	fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+	if (fd < 0)
+		err(1, "perf_event_open");
+	if (mmap(NULL, BUFFER_PAGES * getpagesize(), PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED)
+		err(1, "mmap");
+}
+
+static void open_branches(int n)
+{
+	while (n--)
+		open_sampling(NO_OVERFLOW, 1);
+}
+
+static long long cpuid(int n, long rounds)
+{
+	unsigned int eax, ebx, ecx, edx;
+	long long start;
+
+	open_branches(n);
+	for (start = now(); rounds--;)
+		__cpuid(0, eax, ebx, ecx, edx);
+	return now() - start;
+}
+
 static void pass(int from, int to)
 {
 	char byte;
@@ -123,7 +176,9 @@ static void pass(int from, int to)
 		err(1, "pipe");
 }
 
-static long long switch_to(int n, long rounds, int both)
+enum events { ONE_SIDE, BOTH_SIDES, BRANCHES };
+
+static long long switch_to(int n, long rounds, enum events events)
 {
 	int ping[2], pong[2];
 	long long start;
@@ -136,14 +191,17 @@ static long long switch_to(int n, long rounds, int both)
 	if (child < 0)
 		err(1, "fork");
 	if (!child) {
-		if (both)
+		if (events == BOTH_SIDES)
 			open_events(n, 0);
 		for (rounds++; rounds--;)
 			pass(ping[0], pong[1]);
 		_exit(0);
 	}
 
-	open_events(n, 0);
+	if (events == BRANCHES)
+		open_branches(n);
+	else
+		open_events(n, 0);
 	/* After the first round, both processes have opened all their events. */
 	if (write(ping[1], "", 1) != 1)
 		err(1, "pipe");
@@ -152,36 +210,13 @@ static long long switch_to(int n, long rounds, int both)
 	return now() - start;
 }
 
-/*
- * The fields are those of "perf record". A buffer that is mapped to be read alone is
- * overwritten when it is full.
- */
-static void open_sampling(void)
-{
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_HARDWARE,
-		.size = sizeof(attr),
-		.config = PERF_COUNT_HW_INSTRUCTIONS,
-		.sample_period = PERIOD,
-		.sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME |
-			       PERF_SAMPLE_PERIOD,
-		.exclude_kernel = 1,
-	};
-	int fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
-
-	if (fd < 0)
-		err(1, "perf_event_open");
-	if (mmap(NULL, BUFFER_PAGES * getpagesize(), PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED)
-		err(1, "mmap");
-}
-
-static long long sample(int n, long rounds)
+static long long sample(int n, long rounds, int branches)
 {
 	unsigned long insns = rounds * PERIOD, iterations = insns / 10;
 	long long start;
 
 	while (n--)
-		open_sampling();
+		open_sampling(PERIOD, branches);
 	start = now();
 	asm volatile("1: nop; nop; nop; nop; nop; nop; nop; nop\n\t"
 		     "dec %0\n\t"
@@ -206,13 +241,19 @@ int main(int argc, char **argv)
 	else if (!strcmp(op, "read"))
 		ns = read_all(n, rounds);
 	else if (!strcmp(op, "switch"))
-		ns = switch_to(n, rounds, 0);
+		ns = switch_to(n, rounds, ONE_SIDE);
 	else if (!strcmp(op, "switch_both"))
-		ns = switch_to(n, rounds, 1);
+		ns = switch_to(n, rounds, BOTH_SIDES);
+	else if (!strcmp(op, "switch_branches"))
+		ns = switch_to(n, rounds, BRANCHES);
 	else if (!strcmp(op, "sample"))
-		ns = sample(n, rounds);
+		ns = sample(n, rounds, 0);
+	else if (!strcmp(op, "sample_branches"))
+		ns = sample(n, rounds, 1);
+	else if (!strcmp(op, "cpuid") || !strcmp(op, "cpuid_branches"))
+		ns = cpuid(n, rounds);
 	else
-		errx(1, "usage: perfops open|enable|read|switch|switch_both|sample EVENTS ROUNDS");
+		errx(1, "usage: perfops OPERATION EVENTS ROUNDS");
 
 	printf("%lld\n", ns);
 	return 0;

@@ -4,6 +4,7 @@
  * without what was asked for is an error.
  */
 #include <errno.h>
+#include <api/fs/fs.h>
 #include <linux/kernel.h>
 #include <linux/perf_event.h>
 
@@ -44,10 +45,28 @@ static bool evsel__can_sample_guests(struct evsel *evsel)
 	}
 }
 
+/*
+ * KVM can switch the CPU's branch records at VM entries. Call stacks of branches would
+ * also have to be switched with the tasks of the guest.
+ */
+static bool evsel__can_record_guest_branches(struct evsel *evsel)
+{
+	int entries;
+
+	return evsel->core.attr.type != PERF_TYPE_SOFTWARE &&
+	       !(evsel->core.attr.branch_sample_type & PERF_SAMPLE_BRANCH_CALL_STACK) &&
+	       !sysfs__read_int("bus/event_source/devices/cpu/caps/guest_branches", &entries) &&
+	       entries > 0;
+}
+
 static int evsel__check_guest_samples(struct evsel *evsel)
 {
+	u64 sample_type = evsel->core.attr.sample_type;
+
+	if (evsel__can_record_guest_branches(evsel))
+		sample_type &= ~PERF_SAMPLE_BRANCH_STACK;
 	for (size_t i = 0; i < ARRAY_SIZE(host_only); i++) {
-		if (!(evsel->core.attr.sample_type & host_only[i].sample_type))
+		if (!(sample_type & host_only[i].sample_type))
 			continue;
 		pr_err("%s samples guests, for which %s would record %s. %s, or sample the host alone (event modifier H).\n",
 		       evsel__name(evsel), host_only[i].options, host_only[i].recorded,

@@ -4,8 +4,8 @@
 # perf for guests refuses what it cannot do, and shows no machine's symbols in the
 # samples of another:
 #
-#  - Branch stacks, stacks and registers cannot be recorded of guests. They can of the
-#    host, whatever the event's modifiers.
+#  - Stacks and registers cannot be recorded of guests, and branch stacks only where KVM
+#    switches the CPU's branch records. They can of the host, whatever the event's modifiers.
 #  - Events of the host, and a command that is no VMM, have no samples of guests. To
 #    report data without samples of guests is an error.
 #  - A wrong file for --guestkallsyms, --guestmodules, --guestvmlinux, --guestmount or
@@ -110,6 +110,17 @@ host_alone()
 	perf record -q --call-graph dwarf -o "$data/plain" -- true 2> "$data/err"
 	perf record -q -b -e cpu-clock:k -o "$data/plain" -- true 2>> "$data/err"
 	! grep 'samples guests' "$data/err"
+}
+
+# Where the CPU's PMU says so, branch stacks are recorded of guests.
+branches_of_guests()
+{
+	if [ ! -e /sys/bus/event_source/devices/cpu/caps/guest_branches ]; then
+		record_refused "the.branches.of.the.host" -a -b -e branches
+		return
+	fi
+	not_refused -a -b -e branches:G &&
+	record_refused "the.branches.of.the.host" -a --call-graph lbr -e branches
 }
 
 zero_kallsyms()
@@ -250,9 +261,10 @@ kernel_build_id()
 	perf buildid-list -i "$data/guest" | grep "^$id \[kernel.kallsyms\]"
 }
 
-ktap_set_plan 39
+ktap_set_plan 40
 ktap_test_result "recorded" recorded
 ktap_test_result "record -b" record_refused "the.branches.of.the.host" -a -b -e cpu-clock
+ktap_test_result "record -b of branches" branches_of_guests
 ktap_test_result "record --call-graph lbr" record_refused "the.branches.of.the.host" \
 	-a --call-graph lbr -e cpu-clock
 ktap_test_result "record --call-graph dwarf" record_refused "of.the.VMM" \

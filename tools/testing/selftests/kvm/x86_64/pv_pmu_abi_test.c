@@ -61,8 +61,8 @@ TEST_F(pv_pmu, header)
 	TEST_ASSERT_EQ(header->pmu, pmu << 32 | (eax & ~0xf));
 	TEST_ASSERT(header->nr_counters >= 4 && header->nr_counters < 64,
 		    "the host says that it has %u counters", header->nr_counters);
-	for (i = 0; i < ARRAY_SIZE(header->reserved_host); i++)
-		TEST_ASSERT_EQ(header->reserved_host[i], 0);
+	TEST_ASSERT_EQ(header->reserved_host, 0);
+	TEST_ASSERT_EQ(header->branches, -1);
 	for (i = 0; i < ARRAY_SIZE(header->reserved_guest); i++)
 		TEST_ASSERT_EQ(header->reserved_guest[i], -1);
 	TEST_ASSERT(header->features & KVM_PV_PMU_FEATURE_SAMPLE,
@@ -252,8 +252,8 @@ TEST_F(pv_pmu, policy_bad_arguments)
 	int bit;
 
 	TEST_ASSERT_EQ(policies, KVM_PV_PMU_POLICY_EVENTS | KVM_PV_PMU_POLICY_RAW |
-				 KVM_PV_PMU_POLICY_PINNED);
-	for (bit = 3; bit < 64; bit++)
+				 KVM_PV_PMU_POLICY_PINNED | KVM_PV_PMU_POLICY_BRANCHES);
+	for (bit = 4; bit < 64; bit++)
 		TEST_ASSERT_EQ(enable_policy(vm, policies | BIT_ULL(bit), 0), -EINVAL);
 	TEST_ASSERT_EQ(enable_policy(vm, policies, NR_SLOTS + 1), -EINVAL);
 	TEST_ASSERT_EQ(enable_policy(vm, policies, -1), -EINVAL);
@@ -273,7 +273,8 @@ TEST_F(pv_pmu, policy_limits)
 	vcpu = pv_pmu_vm_finish(vm);
 	pv_pmu_enable(vcpu);
 	TEST_ASSERT(!(pv_pmu_area_header(vcpu)->features &
-		      (KVM_PV_PMU_FEATURE_RAW | KVM_PV_PMU_FEATURE_PINNED)),
+		      (KVM_PV_PMU_FEATURE_RAW | KVM_PV_PMU_FEATURE_PINNED |
+		       KVM_PV_PMU_FEATURE_BRANCH_STACK)),
 		    "the header has features that the policy forbids");
 	pv_pmu_request(vcpu, 0, HARDWARE(INSTRUCTIONS, .type = PERF_TYPE_RAW, .config = 0xc0));
 	pv_pmu_request(vcpu, 1, HARDWARE(INSTRUCTIONS));
