@@ -29,7 +29,7 @@
 DEFINE_PER_CPU(struct pv_pmu_cpu, pv_pmu_cpu);
 
 u64 pv_pmu_host __read_mostly;
-unsigned int pv_pmu_nr_branches __read_mostly;
+unsigned int pv_pmu_host_branches __read_mostly;
 
 /* Another kernel is about to start: the host must not write to its memory. */
 static bool pv_areas_shut __read_mostly;
@@ -141,7 +141,7 @@ static void pv_area_look_at_host(struct pv_pmu_cpu *cpuc)
 		nr_branches = min(READ_ONCE(header->nr_branches), KVM_PV_PMU_MAX_BRANCHES);
 	cpuc->generation = READ_ONCE(header->generation);
 	WRITE_ONCE(pv_pmu_host, READ_ONCE(header->pmu));
-	WRITE_ONCE(pv_pmu_nr_branches, nr_branches);
+	WRITE_ONCE(pv_pmu_host_branches, nr_branches);
 }
 
 /* The scheduler's locks may be held. Returns 0, or a negative errno. */

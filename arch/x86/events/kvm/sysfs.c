@@ -137,7 +137,7 @@ static DEVICE_ATTR_RO(max_precise);
 
 static ssize_t branches_show(struct device *dev, struct device_attribute *attr, char *page)
 {
-	return sysfs_emit(page, "%u\n", READ_ONCE(pv_pmu_nr_branches));
+	return sysfs_emit(page, "%u\n", READ_ONCE(pv_pmu_host_branches));
 }
 static DEVICE_ATTR_RO(branches);
 
@@ -150,7 +150,7 @@ static struct attribute *pv_pmu_caps_attrs[] = {
 
 static umode_t pv_pmu_cap_visible(struct kobject *kobj, struct attribute *attr, int index)
 {
-	if (attr == &dev_attr_branches.attr && !READ_ONCE(pv_pmu_nr_branches))
+	if (attr == &dev_attr_branches.attr && !READ_ONCE(pv_pmu_host_branches))
 		return 0;
 	return attr->mode;
 }
