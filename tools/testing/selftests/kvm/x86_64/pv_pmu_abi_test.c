@@ -251,8 +251,10 @@ TEST_F(pv_pmu, policy_bad_arguments)
 	struct kvm_vm *vm = vm_create(1);
 	int bit;
 
-	TEST_ASSERT_EQ(policies, KVM_PV_PMU_POLICY_EVENTS | KVM_PV_PMU_POLICY_RAW |
-				 KVM_PV_PMU_POLICY_PINNED | KVM_PV_PMU_POLICY_BRANCHES);
+	/* not each host has branch stacks */
+	TEST_ASSERT_EQ(policies | KVM_PV_PMU_POLICY_BRANCHES,
+		       KVM_PV_PMU_POLICY_EVENTS | KVM_PV_PMU_POLICY_RAW |
+		       KVM_PV_PMU_POLICY_PINNED | KVM_PV_PMU_POLICY_BRANCHES);
 	for (bit = 4; bit < 64; bit++)
 		TEST_ASSERT_EQ(enable_policy(vm, policies | BIT_ULL(bit), 0), -EINVAL);
 	TEST_ASSERT_EQ(enable_policy(vm, policies, NR_SLOTS + 1), -EINVAL);
@@ -350,7 +352,6 @@ TEST_F(pv_pmu, malformed_requests)
 		*HARDWARE(CPU_CYCLES, .group = 3),		/* a slot without an event */
 		*HARDWARE(CPU_CYCLES, .group = NR_SLOTS + 1),
 		*HARDWARE(CPU_CYCLES, .group = -1),
-		*HARDWARE(CPU_CYCLES, .branch_sample_type = PERF_SAMPLE_BRANCH_ANY),
 		*HARDWARE(CPU_CYCLES, .sample_period = PERIOD),
 		*HARDWARE(CPU_CYCLES, .flags = sample),
 		*HARDWARE(CPU_CYCLES, .flags = sample, .sample_period = 1ull << 63),

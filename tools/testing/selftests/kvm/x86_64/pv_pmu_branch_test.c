@@ -216,7 +216,11 @@ TEST_F(branches, bad_types)
 		pv_pmu_commit(self->vcpu, BIT(1));
 		ASSERT_STATUS(self->vcpu, 1, 0);
 	}
-	/* without SAMPLE */
+	/* no level, no kind, no SAMPLE */
+	pv_pmu_assert_refused(self->vcpu, SAMPLING_BRANCHES(PERIOD, PERF_SAMPLE_BRANCH_ANY),
+			      -EINVAL);
+	pv_pmu_assert_refused(self->vcpu, SAMPLING_BRANCHES(PERIOD, PERF_SAMPLE_BRANCH_USER),
+			      -EINVAL);
 	pv_pmu_assert_refused(self->vcpu, HARDWARE(BRANCH_INSTRUCTIONS, .branch_sample_type = ANY),
 			      -EINVAL);
 }

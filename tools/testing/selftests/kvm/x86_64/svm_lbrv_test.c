@@ -32,27 +32,38 @@
 
 /* ---- the guest */
 
-/* Loop, jump, and read the last branch from its MSRs, 0x1db and 0x1dc. */
-void guest_branch(uint64_t loops, uint64_t *from, uint64_t *to);
-extern char guest_code_start[], lbr_jmp[], lbr_target[], guest_code_end[];
-asm(".pushsection .text\n"
-	"guest_code_start:\n"
-	"guest_branch: mov %rdx, %r8\n"
-	"1: dec %rdi\n\t"
-	"jnz 1b\n"
-	"lbr_jmp: jmp lbr_target\n\t"
-	"nop\n"
-	"lbr_target: mov $0x1db, %ecx\n\t"
-	"rdmsr\n\t"
-	"mov %eax, (%rsi)\n\t"
-	"mov %edx, 4(%rsi)\n\t"
-	"mov $0x1dc, %ecx\n\t"
-	"rdmsr\n\t"
-	"mov %eax, (%r8)\n\t"
-	"mov %edx, 4(%r8)\n\t"
-	"ret\n"
-	"guest_code_end:\n"
-	".popsection");
+/* Addresses of guest_branch(), which the guest finds */
+static struct {
+	uint64_t start, jmp, target, end;
+} code;
+
+/* Loop, jump, and read the last branch. */
+static noinline void guest_branch(uint64_t loops, uint64_t *from, uint64_t *to)
+{
+	asm volatile("lea 1f(%%rip), %[start]\n\t"
+		     "lea 2f(%%rip), %[jmp]\n\t"
+		     "lea 3f(%%rip), %[target]\n\t"
+		     "lea 4f(%%rip), %[end]\n"
+		     "1: dec %[loops]\n\t"
+		     "jnz 1b\n"
+		     "2: jmp 3f\n\t"
+		     "nop\n"
+		     "3: mov $0x1db, %%ecx\n\t"	/* MSR_IA32_LASTBRANCHFROMIP */
+		     "rdmsr\n\t"
+		     "shl $32, %%rdx\n\t"
+		     "or %%rdx, %%rax\n\t"
+		     "mov %%rax, %[from]\n\t"
+		     "mov $0x1dc, %%ecx\n\t"	/* MSR_IA32_LASTBRANCHTOIP */
+		     "rdmsr\n\t"
+		     "shl $32, %%rdx\n\t"
+		     "or %%rdx, %%rax\n\t"
+		     "mov %%rax, %[to]\n"
+		     "4:"
+		     : [loops] "+r"(loops), [start] "=&r"(code.start), [jmp] "=&r"(code.jmp),
+		       [target] "=&r"(code.target), [end] "=&r"(code.end),
+		       [from] "=m"(*from), [to] "=m"(*to)
+		     : : "rax", "rcx", "rdx", "cc");
+}
 
 static void guest_records(void)
 {
@@ -64,8 +75,8 @@ static void guest_records(void)
 		wrmsr(MSR_IA32_DEBUGCTLMSR, DEBUGCTL_LBR);
 		guest_branch(LOOPS, &from, &to);
 		GUEST_ASSERT_EQ(rdmsr(MSR_IA32_DEBUGCTLMSR), DEBUGCTL_LBR);
-		GUEST_ASSERT_EQ(from, (uint64_t)lbr_jmp);
-		GUEST_ASSERT_EQ(to, (uint64_t)lbr_target);
+		GUEST_ASSERT_EQ(from, code.jmp);
+		GUEST_ASSERT_EQ(to, code.target);
 
 		wrmsr(MSR_IA32_DEBUGCTLMSR, 0);
 		guest_branch(LOOPS, &from, &to);
@@ -136,7 +147,7 @@ static struct event open_event(bool exclude_guest, bool exclude_host, uint64_t t
 /* An address of the guest's loop. The host maps the same program, and does not run this. */
 static bool is_of_guest(uint64_t address)
 {
-	return address >= (uint64_t)guest_code_start && address < (uint64_t)guest_code_end;
+	return address >= code.start && address < code.end;
 }
 
 static void count_branches(const struct sample *s, struct counts *c)
@@ -202,6 +213,7 @@ static void run(void (*guest_code)(void))
 	default:
 		TEST_FAIL("unknown ucall %lu", uc.cmd);
 	}
+	memcpy(&code, addr_gva2hva(vm, (vm_vaddr_t)&code), sizeof(code));
 	kvm_vm_free(vm);
 }
 

@@ -36,6 +36,14 @@ struct branch_loop {
 	uint64_t start, dec, jnz, end;
 };
 
+/* The labels of the loops in assembly */
+#define GUEST_LOOP_LABELS(name)							\
+	extern char name[], name##_dec[], name##_jnz[], name##_end[];		\
+	void name##_call(uint64_t loops, uint64_t mask)
+
+GUEST_LOOP_LABELS(guest_loop);
+GUEST_LOOP_LABELS(guest_other_loop);
+
 /* What the NMI handler of a vCPU looks for, and has found. */
 struct found_branches {
 	struct branch_loop loop;

@@ -11,8 +11,6 @@
 
 /* NAME_call(loops, mask): the loop, then COMMIT, without another branch. */
 #define GUEST_LOOP(name)						\
-	extern char name[], name##_dec[], name##_jnz[], name##_end[];	\
-	void name##_call(uint64_t loops, uint64_t mask);		\
 	asm(".pushsection .text\n"					\
 	    #name "_call: push %rbx\n"					\
 	    #name ": nop\n"						\
@@ -104,7 +102,7 @@ static uint64_t look_at_page(struct found_branches *f, bool in_loop)
 		if (r->number <= f->number)
 			continue;
 		f->malformed += r->number % KVM_PV_PMU_NR_BRANCH_RECORDS != i;
-		newest = max(newest, (uint64_t)r->number);
+		newest = max_t(uint64_t, newest, r->number);
 		slots |= r->slots;
 		look_at_record(f, r, in_loop);
 	}
