@@ -382,8 +382,8 @@ absent()
 	equal "caps/branches of the guest" "$(guest_run "ls $caps | grep -c branches")" 0 &&
 	refused "the branches of the host" kvm --guest record -a -b -e branches &&
 	refused "the branches of the host" record -a -b -e branches:G || return
-	guest_run "$perf record -b -e branches:u -o refused.data true 2>&1" > "$data/out" &&
-		fail "-b is not refused in the guest" && return 1
+	guest_run "! $perf record -b -e branches:u -o refused.data true 2>&1" > "$data/out" ||
+		fail "-b is not refused in the guest" || return
 	sed 's/^/# /' "$data/out"
 	grep -q "branch stack" "$data/out"
 }
