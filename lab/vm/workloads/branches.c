@@ -3,9 +3,13 @@
  * A workload with a branch of each kind in each round, all of them taken. No other
  * program of the lab is at these addresses.
  *
- *	branches [ROUNDS]	(1000000: 14 instructions each)
- *	branches list		print the branches: kind, address, target
+ *	branches [ROUNDS [TIMES]]	(1000000, 1: a round has 14 instructions)
+ *	branches list			print the branches: kind, address, target
+ *
+ * Between the times, other processes may run. branches_other is the same at other
+ * addresses.
  */
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +58,7 @@ static const struct {
 int main(int argc, char **argv)
 {
 	unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 0) : 1000000;
+	unsigned long times = argc > 2 ? strtoul(argv[2], NULL, 0) : 1;
 	unsigned int i;
 
 	if (argc > 1 && !strcmp(argv[1], "list")) {
@@ -61,7 +66,10 @@ int main(int argc, char **argv)
 			printf("%s %p %p\n", all[i].kind, all[i].from, all[i].to);
 		return 0;
 	}
-	if (rounds)
+	while (rounds && times--) {
 		run(rounds);
+		if (times)
+			sched_yield();
+	}
 	return 0;
 }
