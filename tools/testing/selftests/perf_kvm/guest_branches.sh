@@ -66,15 +66,15 @@ host_script()
 		> "$data/script" 2> "$data/err" || fail "$(cat "$data/err")"
 }
 
-# start_in_guest PROGRAM [ARG...]: in the background
+# start_in_guest COMMAND...: in the background, until it runs the program branches
 start_in_guest()
 {
-	guest_run "$* > /dev/null & until pidof $1 > /dev/null; do :; done"
+	guest_run "$* > /dev/null & until pidof branches > /dev/null; do :; done"
 }
 
 stop_in_guest()
 {
-	guest_run "kill \$(pidof $1); while pidof $1 > /dev/null; do :; done"
+	guest_run "kill \$(pidof branches); while pidof branches perf > /dev/null; do :; done"
 }
 
 # pairs: "SAMPLE FROM TO" for each branch of $data/script
@@ -178,7 +178,17 @@ kinds()
 	filtered any_ret,cond ret cond
 }
 
-# Two events record at once. The branch records have one filter.
+# none_empty: each stack but the first two and those after a task switch has a branch
+none_empty()
+{
+	pairs
+	set -- $(cut -d' ' -f1 "$data/pairs" | uniq | wc -l) $(wc -l < "$data/script")
+	echo "# $1 of $2 stacks have branches"
+	[ $2 -gt 100 ] && [ $1 -ge $(($2 - 2 - $2 / 50)) ]
+}
+
+# Two events record at once. The branch records have one filter, and each event gets a part
+# of the stack.
 two_filters()
 {
 	record -e branches/branch_type=any_ret,period=50021/u \
@@ -189,7 +199,7 @@ two_filters()
 		set -- $filter
 		known $2
 		grep "branch_type=$1" "$data/both" > "$data/script"
-		all_full && only_known 1 || fail "$1" || return
+		none_empty && only_known 1 || fail "$1" || return
 	done
 }
 
@@ -251,11 +261,12 @@ reports()
 	record -b -e branches:u -c $period loop $length || return
 	guest_run "$perf report -i perf.data --stdio --sort symbol_from,symbol_to 2> /dev/null" \
 		> "$data/report"
-	grep -E '^ +9[0-9]\.[0-9]+% .*main .*main' "$data/report" ||
+	grep -E '^ +(9[0-9]\.[0-9]+|100\.00)% .*main .*main' "$data/report" ||
 		fail "$(grep -m 5 % "$data/report")" || return
-	guest_run "$perf report -i perf.data --stdio --branch-history --no-children 2>&1" \
+	guest_run "$perf report -i perf.data --stdio --branch-history --no-children \
+		2> /dev/null" \
 		> "$data/report"
-	grep -qE '9[0-9]\.[0-9]+%.*main' "$data/report" || fail "$(head -n 20 "$data/report")"
+	grep -qE '(9[0-9]\.[0-9]+|100\.00)%.*main' "$data/report" || fail "$(head -n 20 "$data/report")"
 }
 
 # refused_alike ARG...: "perf record ARG..." fails in the guest and on the host, and says
@@ -292,7 +303,7 @@ of_the_guest()
 	host_record kvm --guest record -j any_ret,u -e branches:Gu -c 100003 &&
 		host_script brstack && all_full && only_known
 	result=$?
-	stop_in_guest branches
+	stop_in_guest
 	return $result
 }
 
@@ -311,14 +322,13 @@ of_the_host()
 	start_in_guest branches 2000000000 || return
 	host_record record -b -e branches:H -c 1009 && host_script brstack && not_of_the_guest
 	result=$?
-	stop_in_guest branches
+	stop_in_guest
 	[ $result = 0 ] || return
 
 	start_in_guest "$perf record -q -b -o perf.data -e branches:u -c 100003 branches 300000000"
-	guest_run "until pidof branches > /dev/null; do :; done"
 	host_record record -b -e branches:H -c 1009 && host_script brstack && not_of_the_guest
 	result=$?
-	guest_run "kill \$(pidof branches); while pidof perf > /dev/null; do :; done"
+	stop_in_guest
 	known all
 	script brstack && all_full && only_known 1 && return $result
 }
@@ -330,7 +340,7 @@ of_both()
 	host_record kvm --host --guest --guestkallsyms="$GUEST_DIR/kallsyms" record -b \
 		-e branches -c 10007 && host_script ip,brstack
 	result=$?
-	stop_in_guest branches
+	stop_in_guest
 	[ $result = 0 ] || return
 	cp "$data/script" "$data/both"
 	awk '$1 ~ /^6000/' "$data/both" > "$data/script"
@@ -346,8 +356,8 @@ of_both()
 samples_with()
 {
 	case $1 in
-	G)	grep -E '^ *[Gg]' "$data/script" ;;
-	H)	grep -E '^ *[UK]' "$data/script" ;;
+	G)	awk '$1 ~ /[Gg]/' "$data/script" ;;
+	H)	awk '$1 !~ /[Gg]/' "$data/script" ;;
 	esac | grep -cE "$2"
 }
 
@@ -378,7 +388,7 @@ refused()
 
 absent()
 {
-	[ ! -e $caps/guest_branches ] || fail "the host has caps/guest_branches" || return
+	equal "caps/guest_branches of the host" "$(cat $caps/guest_branches)" 0 || return
 	equal "caps/branches of the guest" "$(guest_run "ls $caps | grep -c branches")" 0 &&
 	refused "the branches of the host" kvm --guest record -a -b -e branches &&
 	refused "the branches of the host" record -a -b -e branches:G || return
@@ -391,7 +401,7 @@ absent()
 cases="start described loop_exact other_events kinds two_filters privilege_levels
 no_branch_of_the_host programs reports call_graph_lbr of_the_guest of_the_host of_both stop"
 
-if [ ! -e $caps/guest_branches ] && [ $# = 0 ]; then
+if [ "$(cat $caps/guest_branches 2> /dev/null || echo 0)" = 0 ] && [ $# = 0 ]; then
 	ktap_skip_all "KVM gives guests no branch stacks: kvm_amd.lbrv is off, or the CPU cannot"
 	exit "$KSFT_SKIP"
 fi

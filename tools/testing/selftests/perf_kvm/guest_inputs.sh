@@ -115,7 +115,7 @@ host_alone()
 # Where the CPU's PMU says so, branch stacks are recorded of guests.
 branches_of_guests()
 {
-	if [ ! -e /sys/bus/event_source/devices/cpu/caps/guest_branches ]; then
+	if [ "$(cat /sys/bus/event_source/devices/cpu/caps/guest_branches)" = 0 ]; then
 		record_refused "the.branches.of.the.host" -a -b -e branches
 		return
 	fi

@@ -58,7 +58,8 @@ stop_counting()
 
 period=100003
 branches=
-[ ! -e /sys/bus/event_source/devices/cpu/caps/guest_branches ] || branches=-b
+[ "$(cat /sys/bus/event_source/devices/cpu/caps/guest_branches 2> /dev/null || echo 0)" = 0 ] ||
+	branches=-b
 
 # start_recording ARG...: the same for "perf record". It has samples when this returns.
 start_recording()
