@@ -325,7 +325,7 @@ of_the_host()
 	stop_in_guest
 	[ $result = 0 ] || return
 
-	start_in_guest "$perf record -q -b -o perf.data -e branches:u -c 100003 branches 300000000"
+	start_in_guest "$perf record -q -b -o perf.data -e branches:u -c 3000017 branches 300000000"
 	host_record record -b -e branches:H -c 1009 && host_script brstack && not_of_the_guest
 	result=$?
 	stop_in_guest
