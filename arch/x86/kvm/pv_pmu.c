@@ -359,6 +359,7 @@ static void pv_pmu_deliver(struct kvm_vcpu *vcpu)
 		kvm_make_request(KVM_REQ_PV_PMU, vcpu);
 	if (r)
 		goto not_delivered;
+	pv->branches_are_late = false;
 	pv_pmu_mark_dirty(vcpu);
 
 	/*

@@ -60,6 +60,15 @@ int pv_pmu_check_branches(const struct kvm_vcpu *vcpu,
 	return 0;
 }
 
+/*
+ * The stack goes on, or becomes another, and the guest has not been told of overflows: is
+ * one among them whose stack that was?
+ */
+void pv_pmu_branches_wait(struct kvm_vcpu_pv_pmu *pv)
+{
+	pv->branches_are_late = pv->overflowed & pv->branch_slots;
+}
+
 /* Record what the slots that run want. The slots of @committed begin with an empty stack. */
 void pv_pmu_update_branches(struct kvm_vcpu_pv_pmu *pv, unsigned long committed)
 {
@@ -75,15 +84,8 @@ void pv_pmu_update_branches(struct kvm_vcpu_pv_pmu *pv, unsigned long committed)
 	if (types == pv->branch_types && !(types && committed & pv->branch_slots))
 		return;
 	pv->branch_types = types;
-	pv->branches_are_late = false;
+	pv_pmu_branches_wait(pv);
 	kvm_x86_call(set_branch_types)(vcpu, types);
-}
-
-/* The guest is about to run, and has not been told of overflows. */
-void pv_pmu_branches_wait(struct kvm_vcpu_pv_pmu *pv)
-{
-	if (pv->overflowed & pv->branch_slots)
-		pv->branches_are_late = true;
 }
 
 static u32 pv_pmu_branch_flags(const struct perf_branch_entry *entry)
@@ -151,11 +153,9 @@ void pv_pmu_write_branches(struct kvm_vcpu *vcpu, struct kvm_pv_pmu_area __user 
 	struct kvm_vcpu_pv_pmu *pv = vcpu->arch.pv_pmu;
 	struct kvm_pv_pmu_branch_record *record = &pv->branch_record;
 	struct kvm_pv_pmu_branches __user *page;
-	bool late = pv->branches_are_late;
 	unsigned long hva;
 	u64 gpa;
 
-	pv->branches_are_late = false;
 	slots &= pv->branch_slots;
 	if (!slots || get_user(gpa, &area->header.branches))
 		return;
@@ -168,8 +168,8 @@ void pv_pmu_write_branches(struct kvm_vcpu *vcpu, struct kvm_pv_pmu_area __user 
 
 	page = (struct kvm_pv_pmu_branches __user *)hva;
 	record->slots = slots;
-	record->number = (u64)pv->generation << 32 | ++pv->nr_branch_records;
-	pv_pmu_fill_record(vcpu, record, late);
+	record->number = (u64)pv->generation << 40 | ++pv->nr_branch_records;
+	pv_pmu_fill_record(vcpu, record, pv->branches_are_late);
 	if (!pv_pmu_write_record(record, &page->records[record->number %
 							KVM_PV_PMU_NR_BRANCH_RECORDS]))
 		mark_page_dirty(vcpu->kvm, gpa_to_gfn(gpa));

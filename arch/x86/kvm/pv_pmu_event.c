@@ -244,6 +244,10 @@ static void pv_pmu_overflow(struct perf_event *event,
 	/* The period is the guest's choice: the rate of the host's samples is not. */
 	perf_sample_event_waive();
 
+	/* An NMI that comes later than the exit it has caused may find another stack. */
+	if (slot->request.branch_sample_type && !kvm_arch_pmi_in_guest(vcpu))
+		pv->branches_are_late = true;
+
 	++vcpu->stat.pv_pmu_overflows;
 	set_bit(slot - pv->slots, &pv->overflowed);
 	kvm_make_request(KVM_REQ_PV_PMU, vcpu);

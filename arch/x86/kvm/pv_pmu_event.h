@@ -68,7 +68,8 @@ struct pv_pmu_slot {
  * @members:	of these, the slots of members of a group
  * @branch_slots: of these, the slots with a branch_sample_type
  * @branch_types: the branches that are recorded: PERF_SAMPLE_BRANCH_*
- * @branches_are_late: the guest has run since an overflow that it has not been told of
+ * @branches_are_late: the stack has changed since an overflow that the guest has not been
+ *		told of; written in NMI context, too
  * @nr_branch_records: records written since the area was enabled
  * @opens:	limits the perf events that are opened in a time
  * @open_refused_until: until when (in jiffies) not to ask again whether the VMM may
@@ -98,7 +99,7 @@ struct kvm_vcpu_pv_pmu {
 	unsigned long branch_slots;
 	u64 branch_types;
 	bool branches_are_late;
-	u32 nr_branch_records;
+	u64 nr_branch_records;
 	struct ratelimit_state opens;
 	u64 open_refused_until;
 	u64 kernel_refused_until;

@@ -96,23 +96,47 @@ void pv_branch_forget(struct pv_pmu_cpu *cpuc)
 	state->newest = 0;
 }
 
+/*
+ * The NMI handler has taken the overflows: records of later ones are for the next NMI.
+ */
+void pv_branch_latch(struct pv_pmu_cpu *cpuc)
+{
+	struct pv_pmu_branch_state *state = &cpuc->branch;
+	u64 newest = state->used;
+	unsigned int i;
+
+	if (!state->slots)
+		return;
+
+	for (i = 0; i < KVM_PV_PMU_NR_BRANCH_RECORDS; i++)
+		newest = max(newest, READ_ONCE(state->page->records[i].number));
+	state->newest = newest;
+}
+
+/* The slot has another event: what was recorded for the former one is not for this one. */
+void pv_branch_skip(struct pv_pmu_cpu *cpuc)
+{
+	pv_branch_latch(cpuc);
+	cpuc->branch.used = cpuc->branch.newest;
+}
+
 /* The newest record for the slot that no NMI before this one has used, or NULL */
 static const struct kvm_pv_pmu_branch_record *pv_branch_find(struct pv_pmu_cpu *cpuc,
 							     unsigned int slot)
 {
 	const struct kvm_pv_pmu_branch_record *record, *found = NULL;
-	struct pv_pmu_branch_state *state = &cpuc->branch;
+	const struct pv_pmu_branch_state *state = &cpuc->branch;
 	u64 number, newest = state->used;
 
 	for (record = state->page->records;
 	     record < state->page->records + KVM_PV_PMU_NR_BRANCH_RECORDS; record++) {
 		number = READ_ONCE(record->number);
-		if (number <= newest || !(READ_ONCE(record->slots) & BIT(slot)))
+		if (number <= newest || number > state->newest ||
+		    !(READ_ONCE(record->slots) & BIT(slot)))
 			continue;
 		newest = number;
 		found = record;
 	}
-	state->newest = max(state->newest, newest);
 	return found;
 }
 
@@ -131,7 +155,8 @@ static void pv_branch_copy(struct perf_branch_entry *entry, const struct kvm_pv_
 }
 
 /* Returns the number of entries: none if the record is LOST, or has become another. */
-static unsigned int pv_branch_read(const struct kvm_pv_pmu_branch_record *record,
+static unsigned int pv_branch_read(const struct pv_pmu_branch_state *state,
+				   const struct kvm_pv_pmu_branch_record *record,
 				   unsigned int slot, struct perf_branch_entry *entries)
 {
 	unsigned int tries = PV_BRANCH_TRIES, nr, i;
@@ -143,6 +168,7 @@ static unsigned int pv_branch_read(const struct kvm_pv_pmu_branch_record *record
 		seq = READ_ONCE(record->seq);
 		virt_rmb();	/* as above */
 		is_valid = (READ_ONCE(record->slots) & BIT(slot)) &&
+			   READ_ONCE(record->number) <= state->newest &&
 			   !(READ_ONCE(record->flags) & KVM_PV_PMU_BRANCHES_LOST);
 		nr = min(READ_ONCE(record->nr), KVM_PV_PMU_MAX_BRANCHES);
 		for (i = 0; i < nr; i++)
@@ -204,7 +230,7 @@ void pv_branch_save(struct pv_pmu_cpu *cpuc, struct perf_event *event,
 	if (likely(cpuc->branch.page))
 		record = pv_branch_find(cpuc, slot);
 	if (likely(record))
-		nr = pv_branch_read(record, slot, stack->entries);
+		nr = pv_branch_read(&cpuc->branch, record, slot, stack->entries);
 
 	stack->stack.nr = pv_branch_filter(stack->entries, nr, event);
 	stack->stack.hw_idx = 0;

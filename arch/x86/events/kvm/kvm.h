@@ -105,11 +105,15 @@ struct pv_pmu_slot {
 /**
  * struct pv_pmu_branch_state - a CPU's state of branch stacks
  * @page:	shared with the host, or NULL
+ * @slots:	the open slots with branch stacks
+ * @task:	the task that ran when the host last emptied the stack, for comparison alone
  * @used:	number of the newest record that former NMIs have used; NMI
- * @newest:	number of the newest record that an NMI has used; NMI
+ * @newest:	number of the newest record when the NMI took the overflows; NMI
  */
 struct pv_pmu_branch_state {
 	struct kvm_pv_pmu_branches *page;
+	unsigned long slots;
+	const struct task_struct *task;
 	u64 used;
 	u64 newest;
 };
@@ -221,6 +225,8 @@ void pv_sample_exit(void);
 /* branch.c */
 int pv_branch_set_request(const struct pv_pmu_cpu *cpuc, struct perf_event *event);
 void pv_branch_forget(struct pv_pmu_cpu *cpuc);
+void pv_branch_latch(struct pv_pmu_cpu *cpuc);
+void pv_branch_skip(struct pv_pmu_cpu *cpuc);
 void pv_branch_save(struct pv_pmu_cpu *cpuc, struct perf_event *event,
 		    struct perf_sample_data *data);
 

@@ -168,12 +168,17 @@ static void pv_pmu_del(struct perf_event *event, int flags)
 		perf_sched_cb_dec(event->pmu);
 }
 
-/* The stack has branches of another task. pmu_enable() commits this with other changes. */
+/*
+ * The stack has branches of another task, unless it was emptied since the task switch, when
+ * an event of this task was started. pmu_enable() commits this.
+ */
 static void pv_pmu_sched_task(struct perf_event_pmu_context *pmu_ctx, struct task_struct *task,
 			      bool sched_in)
 {
-	if (sched_in)
-		pv_slots_empty_stack(this_cpu_ptr(&pv_pmu_cpu));
+	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
+
+	if (sched_in && cpuc->branch.task != current)
+		pv_slots_empty_stack(cpuc);
 }
 
 static void pv_pmu_set_batch(struct pv_pmu_cpu *cpuc, bool batch)

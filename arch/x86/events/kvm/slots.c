@@ -227,6 +227,8 @@ void pv_slots_commit(struct pv_pmu_cpu *cpuc)
 		cpuc->committed = cpuc->open;
 		cpuc->running = run;
 		cpuc->changed = 0;
+		if (mask & run & cpuc->branch.slots)
+			cpuc->branch.task = current;
 		pv_slots_look_at_status(cpuc);
 	}
 	pv_slots_reap_later(cpuc);
@@ -235,15 +237,10 @@ void pv_slots_commit(struct pv_pmu_cpu *cpuc)
 /* Have the next commit name the running slots with branches: the host empties the stack. */
 void pv_slots_empty_stack(struct pv_pmu_cpu *cpuc)
 {
-	unsigned long slots = cpuc->running & cpuc->sampling;
-	unsigned int slot;
+	unsigned long slots = cpuc->running & cpuc->branch.slots;
 
-	for_each_set_bit(slot, &slots, KVM_PV_PMU_NR_SLOTS) {
-		if (!cpuc->slots[slot].wanted.branch_sample_type)
-			continue;
-		cpuc->changed |= BIT(slot);
-		cpuc->touched = true;
-	}
+	cpuc->changed |= slots;
+	cpuc->touched |= !!slots;
 }
 
 /* Close a slot, of a leader the members' as well. None has a user. */
@@ -256,6 +253,7 @@ static void pv_slot_close(struct pv_pmu_cpu *cpuc, unsigned int slot)
 		pv_sample_expect_nmi(cpuc);
 	cpuc->open &= ~slots;
 	cpuc->sampling &= ~slots;
+	cpuc->branch.slots &= ~slots;
 	cpuc->changed &= ~slots;
 	cpuc->slots[leader].members &= ~BIT(slot);
 }
@@ -365,6 +363,10 @@ static int pv_slot_open(struct pv_pmu_cpu *cpuc, struct perf_event *event, u32 g
 	cpuc->open |= BIT(slot);
 	if (is_sampling_event(event))
 		cpuc->sampling |= BIT(slot);
+	if (has_branch_stack(event)) {
+		cpuc->branch.slots |= BIT(slot);
+		pv_branch_skip(cpuc);
+	}
 	return slot;
 }
 
@@ -559,6 +561,7 @@ void pv_slots_detach(struct pv_pmu_cpu *cpuc)
 		pv_sample_expect_nmi(cpuc);
 	cpuc->open = cpuc->used;
 	cpuc->sampling &= cpuc->used;
+	cpuc->branch.slots &= cpuc->used;
 	cpuc->committed = 0;
 	cpuc->running = 0;
 	cpuc->changed = 0;

@@ -68,6 +68,16 @@ static void svm_set_lbr_select(struct vcpu_svm *svm, u64 select)
 	svm_update_lbrv(&svm->vcpu);
 }
 
+/* What the vCPU did before its reset is not the past of what it does afterwards. */
+void svm_reset_lbr(struct vcpu_svm *svm)
+{
+	if (sev_es_guest(svm->vcpu.kvm))
+		return;
+
+	svm->lbr.valid = false;
+	svm_set_lbr_select(svm, AMD_LBR_SELECT_NONE);
+}
+
 /*
  * To be called before VMRUN with GIF cleared, unless LBR virtualization is off and DebugCtl
  * is the same for host and guest: that is so while nobody wants branches. The others who
@@ -86,6 +96,9 @@ void svm_load_lbr(struct vcpu_svm *svm)
 	if (svm_nr_branches() && svm_can_record(svm)) {
 		if (host_debugctl & DEBUGCTLMSR_FREEZE_LBRS_ON_PMI)
 			select &= perf_amd_lbr_guest_select();
+		/* The firmware's code is no business of the guest's kernel. */
+		if (is_smm(&svm->vcpu))
+			select = AMD_LBR_SELECT_NONE;
 		if (select != svm->lbr.select)
 			svm_set_lbr_select(svm, select);
 		svm->lbr.valid = select != AMD_LBR_SELECT_NONE;
@@ -113,6 +126,12 @@ notrace void svm_put_lbr(struct vcpu_svm *svm)
 	if (!switched && host_debugctl != svm->vmcb->save.dbgctl)
 		update_debugctlmsr(host_debugctl);
 	perf_amd_lbr_leave_guest(switched);
+
+	/* VMRUN has failed, and what it had loaded before that is not known. */
+	if (unlikely(svm->vmcb->control.exit_code == SVM_EXIT_ERR) && svm->lbr.valid) {
+		svm->lbr.valid = false;
+		svm_lbr_empty(svm);
+	}
 }
 
 /*
