@@ -21,6 +21,8 @@
 #include <asm/perf_event.h>
 #include <asm/svm.h>
 
+#include "kvm_emulate.h"
+#include "smm.h"
 #include "svm.h"
 
 #define SVM_LBR_NR		ARRAY_SIZE(((struct vmcb_lbr_stack *)NULL)->records)
