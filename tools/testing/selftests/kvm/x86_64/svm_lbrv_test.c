@@ -28,7 +28,7 @@
 #define LOOPS			500
 #define BRANCH_PERIOD		5003
 
-#define RING_PAGES		64
+#define RING_PAGES		512
 
 /* ---- the guest */
 
