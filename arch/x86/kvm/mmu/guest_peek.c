@@ -333,6 +333,57 @@ bool kvm_guest_peek_pages(struct kvm_guest_peek *peek, gva_t gva, void *dst,
 	return true;
 }
 
+#define copy_word(n)	__get_kernel_nofault(dst + (n), src + (n), u64, fault)
+
+/* Copy words within one page, all or nothing: 8 at a time, as loops are not unrolled. */
+static bool peek_page_copy(const struct kvm_peek_page *page, unsigned int offset, u64 *dst,
+			   unsigned int words)
+{
+	const u64 *src = page->kva + offset;
+
+	for (; words >= 8; words -= 8, src += 8, dst += 8) {
+		copy_word(0);
+		copy_word(1);
+		copy_word(2);
+		copy_word(3);
+		copy_word(4);
+		copy_word(5);
+		copy_word(6);
+		copy_word(7);
+	}
+	for (; words; words--, src++, dst++)
+		copy_word(0);
+
+	return kvm_peek_page_was_mapped(page);
+fault:
+	return false;
+}
+
+/**
+ * kvm_guest_peek_copy - copy virtual memory of the running guest, as far as it is there
+ * @peek:	the reader's state
+ * @gva:	the linear address, a multiple of 8
+ * @dst:	where to
+ * @len:	how much, a multiple of 8
+ *
+ * Returns how much was copied, all of it or up to the end of a page.
+ */
+unsigned int kvm_guest_peek_copy(struct kvm_guest_peek *peek, gva_t gva, void *dst,
+				 unsigned int len)
+{
+	unsigned int offset, n, copied = 0;
+
+	while (copied < len) {
+		offset = offset_in_page(gva + copied);
+		n = min_t(unsigned int, len - copied, PAGE_SIZE - offset);
+		if (!peek_translate(peek, gva + copied - offset) ||
+		    !peek_page_copy(&peek->page, offset, dst + copied, n / sizeof(u64)))
+			break;
+		copied += n;
+	}
+	return copied;
+}
+
 /*
  * Is there a stack to be read, and its address to be had from the registers?
  * Not where the guest hides either from the host, in SMM, which has memory of
