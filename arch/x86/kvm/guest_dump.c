@@ -78,7 +78,7 @@ static bool is_dumped(const struct perf_guest_dump *dump, u64 addr)
 }
 
 /* Returns the last word that was dumped if the dump ends where the guest's pages do, or 0. */
-static u64 dump_stack(struct kvm_guest_peek *peek, struct perf_guest_dump *dump, u64 addr)
+static u64 copy_stack(struct kvm_guest_peek *peek, struct perf_guest_dump *dump, u64 addr)
 {
 	u8 *to = dump->data + dump->nr * (size_t)dump->max_size;
 	unsigned int size = kvm_guest_peek_copy(peek, addr, to, dump->max_size);
@@ -103,10 +103,10 @@ static void dump_stacks64(struct kvm_guest_peek *peek, struct perf_guest_dump *d
 	if (!IS_ALIGNED(addr, sizeof(u64)))
 		return;
 
-	addr = dump_stack(peek, dump, addr);
+	addr = copy_stack(peek, dump, addr);
 	while (!peek->user && dump->nr < PERF_GUEST_MAX_STACKS &&
 	       is_kernel_stack(peek->vcpu, addr) && !is_dumped(dump, addr))
-		addr = dump_stack(peek, dump, addr);
+		addr = copy_stack(peek, dump, addr);
 }
 
 /* Linear addresses. A stack with an odd number of words begins with one below its end. */
@@ -116,7 +116,7 @@ static void dump_stack32(struct kvm_guest_peek *peek, struct perf_guest_dump *du
 	u32 addr = dump->regs.sp + base;
 
 	if (IS_ALIGNED(addr, sizeof(u32)))
-		dump_stack(peek, dump, ALIGN_DOWN(addr, sizeof(u64)));
+		copy_stack(peek, dump, ALIGN_DOWN(addr, sizeof(u64)));
 }
 
 /* Tell nothing of a guest that cannot be read. */
