@@ -428,21 +428,46 @@ static bool find_module_file(const char *dir, const char *module, char *path, in
 	return found;
 }
 
-/* The address of a symbol that the module has once; 0 if there is none. */
-static u64 module_symbol_address(struct guest_kernel *kernel, const char *module,
-				 const char *name)
+/* The symbols of one module, by name. */
+struct module_names {
+	const struct module_symbol **symbols;
+	size_t nr;
+};
+
+static int compare_names(const void *a, const void *b)
 {
-	u64 addr = 0;
+	const struct module_symbol *const *x = a, *const *y = b;
+
+	return strcmp((*x)->name, (*y)->name);
+}
+
+static int module_names__init(struct module_names *names, const struct guest_kernel *kernel,
+			      const char *module)
+{
 	size_t i;
 
-	for (i = 0; i < kernel->nr_symbols; i++) {
-		if (kernel->symbols[i].module != module || strcmp(kernel->symbols[i].name, name))
-			continue;
-		if (addr)
-			return 0;
-		addr = kernel->symbols[i].addr;
-	}
-	return addr;
+	names->nr = 0;
+	names->symbols = calloc(kernel->nr_symbols + 1, sizeof(*names->symbols));
+	if (!names->symbols)
+		return -ENOMEM;
+	for (i = 0; i < kernel->nr_symbols; i++)
+		if (kernel->symbols[i].module == module)
+			names->symbols[names->nr++] = &kernel->symbols[i];
+	qsort(names->symbols, names->nr, sizeof(*names->symbols), compare_names);
+	return 0;
+}
+
+/* The address of a symbol that the module has once; 0 if there is none. */
+static u64 module_names__address(const struct module_names *names, const char *name)
+{
+	const struct module_symbol key = { .name = (char *)name }, *keyp = &key, **found;
+	const struct module_symbol **end = names->symbols + names->nr;
+
+	found = bsearch(&keyp, names->symbols, names->nr, sizeof(keyp), compare_names);
+	if (!found || (found > names->symbols && !compare_names(found - 1, &keyp)) ||
+	    (found + 1 < end && !compare_names(found + 1, &keyp)))
+		return 0;
+	return (*found)->addr;
 }
 
 struct module_file {
@@ -461,7 +486,7 @@ static bool is_code(struct elf_file *file, size_t section, GElf_Shdr *shdr)
 }
 
 /* All symbols of a section must lead to the same address of it. */
-static int find_bases(struct guest_kernel *kernel, struct module *module, struct module_file *m)
+static int find_bases(const struct module_names *names, struct module_file *m)
 {
 	const char *name;
 	GElf_Shdr shdr;
@@ -474,7 +499,7 @@ static int find_bases(struct guest_kernel *kernel, struct module *module, struct
 		    !is_code(&m->file, sym.st_shndx, &shdr))
 			continue;
 		name = elf_strptr(m->file.elf, m->strndx, sym.st_name);
-		addr = name ? module_symbol_address(kernel, module->name, name) : 0;
+		addr = name ? module_names__address(names, name) : 0;
 		if (!addr)
 			continue;
 		if (m->bases[sym.st_shndx] && m->bases[sym.st_shndx] != addr - sym.st_value)
@@ -541,6 +566,7 @@ static int add_module_texts(struct guest_kernel *kernel, struct module *module,
 static int read_module_file(struct guest_kernel *kernel, struct module *module,
 			    struct module_file *m, const char *release)
 {
+	struct module_names names;
 	Elf_Scn *scn = NULL;
 	GElf_Shdr shdr;
 	int err;
@@ -556,9 +582,14 @@ static int read_module_file(struct guest_kernel *kernel, struct module *module,
 	m->bases = calloc(m->nr_sections + 1, sizeof(*m->bases));
 	if (!m->bases)
 		return -ENOMEM;
-	err = find_bases(kernel, module, m) ?:
+	if (module_names__init(&names, kernel, module->name)) {
+		free(m->bases);
+		return -ENOMEM;
+	}
+	err = find_bases(&names, m) ?:
 	      read_module_table(module, m, release) ?:
 	      add_module_texts(kernel, module, m);
+	free(names.symbols);
 	free(m->bases);
 	return err;
 }
