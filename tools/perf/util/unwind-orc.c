@@ -184,6 +184,8 @@ static int get_reg(struct orc_state *state, int sample_reg, unsigned int pt_offs
 		return guest_dump__reg(state->dump, sample_reg, val);
 	case REGS_ON_STACK:
 		return read_word(state, regs->at + pt_offset, val) ? 1 : -1;
+	case REGS_NONE:
+	case REGS_IRET:
 	default:
 		return 0;
 	}
@@ -313,12 +315,10 @@ static bool orc_step(struct orc_state *state, const struct orc_entry *entry)
 {
 	u64 addr, sp = state->sp;
 
-	switch (entry->type) {
-	case ORC_UNDEFINED:
+	if (entry->type == ORC_UNDEFINED)
 		return orc_stop(state, ORC_RESULT_UNDEFINED);
-	case ORC_END:
+	if (entry->type == ORC_END)
 		return orc_stop(state, ORC_RESULT_ROOT);
-	}
 
 	if (!frame_address(state, entry, &addr) || !step_by_type(state, entry, addr))
 		return false;
