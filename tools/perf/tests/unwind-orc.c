@@ -2,6 +2,7 @@
 /*
  * The ORC tables of a guest's kernel: formats, and the chains in samples made by hand.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,7 +116,7 @@ static int test__detect(struct test_suite *test __maybe_unused, int subtest __ma
  * TEXT + 0x200: the entry of a system call: pt_regs
  * TEXT + 0x300: the entry of an interrupt: pt_regs
  * TEXT + 0x400: where a thread begins
- * TEXT + 0x500: the code that switches to the stack of interrupts; its frame is in RBP
+ * TEXT + 0x500: the code that has switched to the stack of interrupts
  * TEXT + 0x600: a thunk
  * TEXT + 0x700: what the CPU pushes, at SP
  * TEXT + 0x800: a frame that R10 tells
@@ -128,7 +129,7 @@ static struct orc_entry entries[] = {
 	{ TEXT + 0x200, 0, 0, ORC_REG_SP, ORC_REG_UNDEFINED, ORC_REGS, true },
 	{ TEXT + 0x300, 0, 0, ORC_REG_SP, ORC_REG_UNDEFINED, ORC_REGS, true },
 	{ TEXT + 0x400, 0, 0, ORC_REG_UNDEFINED, ORC_REG_UNDEFINED, ORC_END, false },
-	{ TEXT + 0x500, 8, 0, ORC_REG_BP_INDIRECT, ORC_REG_UNDEFINED, ORC_CALL, false },
+	{ TEXT + 0x500, 8, 0, ORC_REG_SP_INDIRECT, ORC_REG_UNDEFINED, ORC_CALL, false },
 	{ TEXT + 0x600, 0, 0, ORC_REG_UNDEFINED, ORC_REG_UNDEFINED, ORC_UNDEFINED, false },
 	{ TEXT + 0x700, 0, 0, ORC_REG_SP, ORC_REG_UNDEFINED, ORC_REGS_PARTIAL, true },
 	{ TEXT + 0x800, 0, 0, ORC_REG_R10, ORC_REG_UNDEFINED, ORC_CALL, false },
@@ -157,7 +158,7 @@ struct canned {
 	const char *name;
 	u64 ip, sp, bp, r10;
 	u64 words[WORDS];	/* of the stack, from STACK */
-	u64 irq_words[4];	/* of the stack of interrupts; the last one leads to the stack */
+	u64 irq_words[3];	/* of the stack of interrupts; the last one leads to the stack */
 	enum orc_result result;
 	u64 user_ip;
 	u64 chain[MAX_FRAMES];	/* up to the first 0 */
@@ -198,9 +199,9 @@ static const struct canned canned[] = {
 		.chain = { TEXT + 0x10, TEXT + 0x310, TEXT, TEXT + 0x401 },
 	}, {
 		.name = "the stack of interrupts",
-		.ip = TEXT + 0x10, .sp = IRQ_STACK, .bp = IRQ_STACK + 24,
-		.words = { [1] = TEXT + 0x401, [0] = TEXT + 0x30, [3] = TEXT + 0x401 },
-		.irq_words = { 0, TEXT + 0x510, 0, STACK + 8 },
+		.ip = TEXT + 0x10, .sp = IRQ_STACK,
+		.words = { [0] = TEXT + 0x30, [2] = TEXT + 0x401 },
+		.irq_words = { 0, TEXT + 0x510, STACK },
 		.result = ORC_RESULT_ROOT,
 		.chain = { TEXT + 0x10, TEXT + 0x510, TEXT + 0x30, TEXT + 0x401 },
 	}, {

@@ -1,0 +1,203 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Profile guests with kernels of a distribution, which have no frame pointers: "perf kvm
+# --guest record --call-graph=dwarf" records their registers and stacks, and
+# --guestvmlinuz unwinds them.
+#
+#  - Of the kernel's samples 99 % have a chain that ends where calls begin: in user space
+#    or where a thread starts, with and without KASLR. All frames are in the kernel's text
+#    or in modules.
+#  - Chains of a program that writes to pipes are as they are known to be.
+#  - Interrupts, softirqs, kernel threads and modules are among them.
+#  - A sample takes 2.5 KiB at most in the mean.
+#  - Without --guestvmlinuz each sample has its IP, and perf tells what would help.
+#  - What is of another kernel is refused by name, or left out: the vmlinuz, the symbols.
+#
+# Argument: the event. The default, cpu-clock, needs no PMU.
+#
+# Environment:
+#  GUEST_LIB		a shell library with guest_start, guest_run and guest_wait
+#  GUEST_STOCK		a directory with a directory for each kernel: vmlinuz, modules (the
+#			files of the modules that the guest loads), and guest.cpio, an image
+#			with the modules to add to the guest's
+#
+# shellcheck disable=SC2086,SC2016
+
+DIR=$(dirname "$(readlink -f "$0")")
+. "$DIR/../kselftest/ktap_helpers.sh"
+. "$DIR/chains.sh"
+
+ktap_print_header
+set -- "${1:-cpu-clock}" "$GUEST_STOCK"/*/vmlinuz
+event=$1
+shift
+if [ -z "$GUEST_LIB" ] || [ ! -r "$1" ]; then
+	ktap_skip_all "GUEST_LIB and GUEST_STOCK name no kernel of a distribution to profile"
+	exit "$KSFT_SKIP"
+fi
+. "$GUEST_LIB"
+
+data=$(mktemp -d)
+trap 'rm -r "$data"' EXIT
+export HOME="$data"
+
+# a load of everything: calls, files, pipes, processes, faults, writes to a port (a module)
+load='i=0; while [ $i -lt 12 ]; do i=$((i + 1));
+	find / -xdev > /dev/null; dd if=/dev/zero of=/tmp/f bs=4k count=300 2> /dev/null;
+	gzip < /tmp/f > /tmp/g; rm /tmp/f; sync; ls -l /proc > /dev/null;
+	echo $i | cat | cat > /dev/null; cat /bin/busybox > /dev/null; done; head -c 60000 /proc/kallsyms'
+
+# boot KERNEL [PARAMETERS]
+boot()
+{
+	GUEST_KERNEL=$1 GUEST_ADD=${1%/*}/guest.cpio GUEST_MEM=768 GUEST_APPEND=$2 \
+		guest_start remote &&
+	guest_expect ready &&
+	cp "$GUEST_DIR/kallsyms" "$data/kallsyms" &&
+	cp "$GUEST_DIR/modules" "$data/modules"
+}
+
+halt()
+{
+	guest_say ""
+	guest_wait
+}
+
+# record FILE COMMAND: profile the guest while it runs a command
+record()
+{
+	perf kvm --guest --guestkallsyms="$data/kallsyms" \
+		record -q --call-graph=dwarf -a -e "$event" -c 97001 -o "$data/$1" -- \
+		sh -c '. "$GUEST_LIB" && guest_run "$0" > /dev/null' "$2" 2> "$data/record.err" ||
+		{ sed 's/^/# /' "$data/record.err"; return 1; }
+}
+
+# show FILE ARG...: the samples with the tables of the kernel
+show()
+{
+	perf script -i "$data/$1" --guestkallsyms="$data/kallsyms" --guestmodules="$data/modules" \
+		--guestvmlinuz="$kernel" --guestmoddir="${kernel%/*}/modules" "$@"
+}
+
+# folded FILE: $data/FILE.txt, a line for each sample of the guest
+folded()
+{
+	file=$1
+	shift
+	perf script -i "$data/$file" --guestkallsyms="$data/kallsyms" \
+		--guestmodules="$data/modules" --guestvmlinuz="$kernel" \
+		--guestmoddir="${kernel%/*}/modules" -F misc,ip,sym 2> "$data/script.err" |
+		fold > "$data/$file.txt"
+}
+
+mixed()
+{
+	boot "$kernel" "$1" && record mixed "$load" && record pipes 'pingpong 3000' && halt &&
+	folded mixed && folded pipes
+}
+
+# User space has short addresses. The first instructions of the entry code have no caller.
+root=' (0x[0-9a-f]{1,12}|ret_from_fork[a-z_]*|(common|secondary)_startup_64[a-z_]*|start_secondary|x86_64_start_kernel|entry_[a-zA-Z0-9_]*|asm_[a-z_]*|syscall_return_via_sysret)$'
+
+# Frames without a symbol, but for user space, which comes last
+unnamed=' 0xf[0-9a-f]{15}( |$)'
+
+no_unnamed()
+{
+	! grep -E "^kernel.*$unnamed" "$data/mixed.txt" | sed 's/^/# /' | grep .
+}
+
+has()
+{
+	n=$(grep -c "^kernel .* $1" "$data/mixed.txt")
+	echo "# $n samples with $1"
+	[ "$n" -gt 0 ]
+}
+
+# bytes of the stacks in the samples of guests
+size()
+{
+	perf script -D -i "$data/mixed" 2> /dev/null | awk '
+		/^\.\.\. guest stacks: [1-9]/	{ n++ }
+		/^\.\.\.\. 0x.*: size/		{ bytes += $NF }
+		END {
+			printf "# %d samples, %d bytes of stacks in the mean\n", n, bytes / n
+			exit !(n >= 300 && bytes / n <= 2304)
+		}'
+}
+
+# Nothing is lost where nothing is unwound; a hint is for those who have not got it.
+without_vmlinuz()
+{
+	perf script -i "$data/mixed" --guestkallsyms="$data/kallsyms" -F misc,ip,sym \
+		2> "$data/err" | fold > "$data/plain.txt"
+	grep -q 'guestvmlinuz=FILE would show' "$data/err" &&
+	! grep -q 'guestvmlinuz' "$data/script.err" "$data/record.err" &&
+	awk '$1 == "kernel" { n++; bad += NF != 2 }
+	     END { print "# " n + 0 " samples, " bad + 0 " without one IP"; exit !n || bad }' \
+		"$data/plain.txt" &&
+	[ "$(wc -l < "$data/plain.txt")" = "$(wc -l < "$data/mixed.txt")" ]
+}
+
+# refused MESSAGE OPTION...
+refused()
+{
+	message=$1
+	shift
+	perf script -i "$data/mixed" "$@" > "$data/out" 2> "$data/err" && return 1
+	sed 's/^/# /' "$data/err"
+	grep -q "$message" "$data/err"
+}
+
+other_kernel()
+{
+	refused "is not the kernel that $data/kallsyms is of" \
+		--guestkallsyms="$data/kallsyms" --guestvmlinuz="$1"
+}
+
+damaged()
+{
+	head -c 3000000 "$kernel" > "$data/short"
+	refused "$data/short is not complete" --guestkallsyms="$data/kallsyms" \
+		--guestvmlinuz="$data/short" &&
+	refused 'is neither an ELF file nor a packed one' --guestkallsyms="$data/kallsyms" \
+		--guestvmlinuz="$data/kallsyms" &&
+	refused 'guestkallsyms is needed' --guestvmlinuz="$kernel" &&
+	refused 'without --guestvmlinuz' --guestkallsyms="$data/kallsyms" \
+		--guestmoddir="$data"
+}
+
+# The symbols of the same kernel, booted with another offset
+old_symbols()
+{
+	sed 's/^ffffffff\(.\)/ffffffff\1/; y/89abcdef/9abcdef8/' "$data/kallsyms" |
+		sed 's/^......../ffffffff/' > "$data/old"
+	perf script -i "$data/mixed" --guestkallsyms="$data/old" --guestvmlinuz="$kernel" \
+		-F misc,ip > "$data/out" 2> "$data/err"
+	sed 's/^/# /' "$data/err"
+	grep -Eq 'are in the code of its kernel|is not the kernel' "$data/err"
+}
+
+ktap_set_plan $(($# * 13))
+for kernel; do
+	name=${kernel%/vmlinuz}
+	name=${name##*/}
+	other=$(printf '%s\n' "$@" /boot/bzImage | grep -vxF "$kernel" | tail -n 1)
+	ktap_test_result "$name: recorded" mixed
+	ktap_test_result "$name: chains reach their root" share mixed.txt 99 '^kernel' "$root"
+	ktap_test_result "$name: frames are in functions" no_unnamed
+	ktap_test_result "$name: pipes" share pipes.txt 90 '^kernel .*pipe_(read|write) ' \
+		' vfs_(read|write) .*ksys_(read|write) .*do_syscall_64 entry_SYSCALL_64_after_hwframe 0x' 50
+	ktap_test_result "$name: interrupts" has '\(asm_sysvec_\|asm_common_interrupt\)'
+	ktap_test_result "$name: threads" has ret_from_fork
+	ktap_test_result "$name: a module" has 'port_fops_write\|send_buf\|__send_to_port'
+	ktap_test_result "$name: size" size
+	ktap_test_result "$name: without the vmlinuz" without_vmlinuz
+	ktap_test_result "$name: another kernel" other_kernel "$other"
+	ktap_test_result "$name: damaged files" damaged
+	ktap_test_result "$name: recorded without KASLR" mixed nokaslr
+	ktap_test_result "$name: chains reach their root without KASLR" \
+		share mixed.txt 99 '^kernel' "$root"
+done
+ktap_finished
