@@ -42,6 +42,12 @@ const struct option guest_options[] = {
 	OPT_END()
 };
 
+/* Overridden where kernels of guests are unwound. */
+bool __weak guest_unwind__given(void)
+{
+	return false;
+}
+
 /* To have any of them is to ask for the guests' samples. */
 bool guest_options__given(void)
 {
@@ -50,6 +56,7 @@ bool guest_options__given(void)
 	       symbol_conf.default_guest_kallsyms ||
 	       symbol_conf.default_guest_modules ||
 	       guest_binary__given() ||
+	       guest_unwind__given() ||
 	       symbol_conf.guest_code;
 }
 

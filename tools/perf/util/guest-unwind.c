@@ -64,6 +64,11 @@ static struct {
 	u64 ips[PERF_MAX_STACK_DEPTH + 3];
 } unwound;
 
+bool guest_unwind__given(void)
+{
+	return guest_vmlinuz || guest_moddir;
+}
+
 static int check_moddir(void)
 {
 	if (!guest_moddir)
