@@ -251,7 +251,7 @@ static int read_file(const char *path, u8 **data, size_t *size, char *msg, size_
 	if (err)
 		return fail(msg, msg_size, "cannot be read: %s", strerror(-err));
 
-	if (!fstat(fd, &st) && (size_t)st.st_size < MAX_UNPACKED)
+	if (!fstat(fd, &st) && st.st_size < (off_t)MAX_UNPACKED)
 		*data = malloc(st.st_size + 1);
 	while (*data && *size < (size_t)st.st_size) {
 		n = read(fd, *data + *size, st.st_size - *size);

@@ -70,7 +70,7 @@ halt()
 # record FILE COMMAND: profile the guest while it runs a command
 record()
 {
-	perf kvm --guest --guestkallsyms="$data/kallsyms" \
+	perf kvm --guest --guestkallsyms="$data/kallsyms" --guestvmlinuz="$kernel" \
 		record -q --call-graph=dwarf -a -e "$event" -c 97001 -o "$data/$1" -- \
 		sh -c '. "$GUEST_LIB" && guest_run "$0" > /dev/null' "$2" 2> "$data/record.err" ||
 		{ sed 's/^/# /' "$data/record.err"; return 1; }
