@@ -223,6 +223,18 @@ static const struct canned canned[] = {
 		.result = ORC_RESULT_ROOT,
 		.chain = { TEXT + 0x610, TEXT + 0x401 },
 	}, {
+		.name = "a thunk that goes to the start of a function",
+		.ip = TEXT + 0x610, .sp = STACK,
+		.words = { TEXT + 0x000, [2] = TEXT + 0x401 },
+		.result = ORC_RESULT_ROOT,
+		.chain = { TEXT + 0x610, TEXT + 0x000, TEXT + 0x401 },
+	}, {
+		.name = "a thunk that calls another one",
+		.ip = TEXT + 0x610, .sp = STACK,
+		.words = { TEXT + 0x618, TEXT + 0x100 - 1, [3] = TEXT + 0x401 },
+		.result = ORC_RESULT_ROOT,
+		.chain = { TEXT + 0x610, TEXT + 0x618, TEXT + 0x0ff, TEXT + 0x401 },
+	}, {
 		.name = "a thunk that is none",
 		.ip = TEXT + 0x640, .sp = STACK,
 		.words = { TEXT + 0x401 },

@@ -33,8 +33,14 @@
 #define R_X86_64_PC32	2
 #endif
 
-/* The code of a thunk of an indirect call */
-#define THUNK_SIZE	32
+/* The most that a thunk has of code */
+#define MAX_THUNK_SIZE	64
+
+/* A thunk of indirect calls or of returns */
+struct thunk {
+	u64 start;
+	u64 end;
+};
 
 /* A symbol of a module */
 struct module_symbol {
@@ -69,7 +75,7 @@ struct guest_kernel {
 	u64 text;
 	u64 start_ip, stop_ip;
 	u64 start_orc, stop_orc;
-	u64 *thunks;
+	struct thunk *thunks;
 	size_t nr_thunks;
 	struct module_symbol *symbols;
 	size_t nr_symbols;
@@ -316,7 +322,7 @@ static int add_module_symbol(struct guest_kernel *kernel, const char *name, cons
 	char buf[128];
 
 	if (sscanf(tab, "\t[%127[^]]", buf) != 1 || !strcmp(buf, "bpf") ||
-	    !strncmp(buf, "__builtin__", 11))
+	    strstarts(buf, "__builtin__"))
 		return 0;
 	module = find_module(kernel, buf);
 	symbols = module ? add_one(kernel->symbols, &kernel->nr_symbols, sizeof(*symbols)) : NULL;
@@ -329,15 +335,31 @@ static int add_module_symbol(struct guest_kernel *kernel, const char *name, cons
 	return symbols[kernel->nr_symbols - 1].name ? 0 : -ENOMEM;
 }
 
+static bool is_thunk_name(const char *name)
+{
+	return strstarts(name, "__x86_indirect_") || strstr(name, "return_thunk") ||
+	       strstr(name, "_safe_ret");
+}
+
 static int add_thunk(struct guest_kernel *kernel, u64 addr)
 {
-	u64 *thunks = add_one(kernel->thunks, &kernel->nr_thunks, sizeof(*thunks));
+	struct thunk *thunks = add_one(kernel->thunks, &kernel->nr_thunks, sizeof(*thunks));
 
 	if (!thunks)
 		return -ENOMEM;
 	kernel->thunks = thunks;
-	thunks[kernel->nr_thunks - 1] = addr;
+	thunks[kernel->nr_thunks - 1] = (struct thunk) { addr, addr + MAX_THUNK_SIZE };
 	return 0;
+}
+
+/* The kernel's own symbols are sorted: a thunk ends at the next one. */
+static void end_thunks(struct guest_kernel *kernel, u64 addr)
+{
+	struct thunk *thunk = kernel->thunks + kernel->nr_thunks;
+
+	while (thunk-- > kernel->thunks && thunk->start <= addr && thunk->end > addr)
+		if (thunk->start < addr)
+			thunk->end = addr;
 }
 
 static int process_symbol(void *arg, const char *name, char type, u64 addr)
@@ -361,9 +383,8 @@ static int process_symbol(void *arg, const char *name, char type, u64 addr)
 	for (i = 0; i < ARRAY_SIZE(wanted); i++)
 		if (!strcmp(name, wanted[i].name))
 			*wanted[i].addr = addr;
-	if (!strncmp(name, "__x86_indirect_thunk_", 21))
-		return add_thunk(kernel, addr);
-	return 0;
+	end_thunks(kernel, addr);
+	return is_thunk_name(name) ? add_thunk(kernel, addr) : 0;
 }
 
 static int compare_addresses(const void *a, const void *b)
@@ -698,7 +719,7 @@ static bool ops_is_thunk(void *arg, u64 ip)
 	size_t i;
 
 	for (i = 0; i < kernel->nr_thunks; i++)
-		if (ip - kernel->thunks[i] < THUNK_SIZE)
+		if (ip >= kernel->thunks[i].start && ip < kernel->thunks[i].end)
 			return true;
 	return false;
 }

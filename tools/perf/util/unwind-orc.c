@@ -331,18 +331,16 @@ static bool orc_step(struct orc_state *state, const struct orc_entry *entry)
 }
 
 /*
- * The thunks of indirect calls, which have replaced these, have no entries of their own.
- * The return address is on top of the stack.
+ * Thunks stand in for indirect calls and for returns. Some have no entries of their own: where
+ * the thunk goes to is on top of the stack.
  */
-static const struct orc_entry *first_entry(const struct orc_kernel_ops *ops, void *arg, u64 ip,
-					   const struct orc_entry *entry)
+static const struct orc_entry *thunk_entry(const struct orc_entry *entry)
 {
 	static const struct orc_entry thunk = {
 		.sp_reg = ORC_REG_SP, .sp_offset = sizeof(u64), .type = ORC_CALL,
 	};
 
-	if ((!entry || entry->type == ORC_UNDEFINED || entry->type == ORC_END) &&
-	    ops->is_thunk(arg, ip))
+	if (!entry || entry->type == ORC_UNDEFINED || entry->type == ORC_END)
 		return &thunk;
 	return entry;
 }
@@ -365,6 +363,7 @@ enum orc_result orc_unwind(const struct orc_kernel_ops *ops, void *arg,
 {
 	const struct orc_entry *entry;
 	struct orc_state state;
+	bool in_thunk = true;
 
 	chain->nr = 0;
 	if (!orc_state__init(&state, dump))
@@ -373,14 +372,17 @@ enum orc_result orc_unwind(const struct orc_kernel_ops *ops, void *arg,
 	while (chain->nr < chain->max) {
 		chain->ips[chain->nr++] = state.ip;
 		entry = ops->find(arg, state.signal ? state.ip : state.ip - 1);
-		if (chain->nr == 1)
-			entry = first_entry(ops, arg, state.ip, entry);
+		in_thunk = in_thunk && ops->is_thunk(arg, state.ip);
+		if (in_thunk)
+			entry = thunk_entry(entry);
 		if (!entry)
 			return ORC_RESULT_NO_ENTRY;
 		if (!orc_step(&state, entry)) {
 			chain->user_ip = state.ip;
 			return state.result;
 		}
+		/* A thunk may go to the start of a function, not only behind a call. */
+		state.signal |= in_thunk;
 	}
 	return ORC_RESULT_FULL;
 }
