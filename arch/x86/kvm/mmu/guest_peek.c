@@ -333,8 +333,6 @@ bool kvm_guest_peek_pages(struct kvm_guest_peek *peek, gva_t gva, void *dst,
 	return true;
 }
 
-#define copy_word(n)	__get_kernel_nofault(dst + (n), src + (n), u64, fault)
-
 /* Copy words within one page, all or nothing: 8 at a time, as loops are not unrolled. */
 static bool peek_page_copy(const struct kvm_peek_page *page, unsigned int offset, u64 *dst,
 			   unsigned int words)
@@ -342,17 +340,17 @@ static bool peek_page_copy(const struct kvm_peek_page *page, unsigned int offset
 	const u64 *src = page->kva + offset;
 
 	for (; words >= 8; words -= 8, src += 8, dst += 8) {
-		copy_word(0);
-		copy_word(1);
-		copy_word(2);
-		copy_word(3);
-		copy_word(4);
-		copy_word(5);
-		copy_word(6);
-		copy_word(7);
+		__get_kernel_nofault(dst, src, u64, fault);
+		__get_kernel_nofault(dst + 1, src + 1, u64, fault);
+		__get_kernel_nofault(dst + 2, src + 2, u64, fault);
+		__get_kernel_nofault(dst + 3, src + 3, u64, fault);
+		__get_kernel_nofault(dst + 4, src + 4, u64, fault);
+		__get_kernel_nofault(dst + 5, src + 5, u64, fault);
+		__get_kernel_nofault(dst + 6, src + 6, u64, fault);
+		__get_kernel_nofault(dst + 7, src + 7, u64, fault);
 	}
 	for (; words; words--, src++, dst++)
-		copy_word(0);
+		__get_kernel_nofault(dst, src, u64, fault);
 
 	return kvm_peek_page_was_mapped(page);
 fault:

@@ -77,11 +77,12 @@ bool kvm_guest_peek_find_text(struct kvm_guest_peek *peek, gva_t gva);
 void kvm_guest_peek_switch(struct kvm_guest_peek *peek, bool user);
 void kvm_guest_peek_end(struct kvm_guest_peek *peek);
 
-/* The read comes before the check, as unmapping comes before freeing. */
+/* To be called when the page has been read. */
 static __always_inline bool kvm_peek_page_was_mapped(const struct kvm_peek_page *page)
 {
 	unsigned long changed;
 
+	/* The read comes before the check, as unmapping comes before freeing. */
 	smp_rmb();
 	changed = READ_ONCE(*page->entryp) ^ page->entry;
 

@@ -115,7 +115,7 @@ size()
 	perf script -D -i "$data/mixed" 2> /dev/null | awk '
 		/PERF_RECORD_SAMPLE/		{ in_kernel = /\(IP, 0x[0-9a-f]*4\)/ }
 		!in_kernel			{ next }
-		/^\.\.\. guest stacks: [1-9]/	{ n++; two += $4 > 1 }
+		/^\.\.\. guest stacks: [1-9]/	{ n++; two += $4 + 0 > 1 }
 		/^\.\.\.\. 0x.*: size/		{ bytes += $NF }
 		END {
 			printf "# %d samples, %d with more than one stack\n", n, two
