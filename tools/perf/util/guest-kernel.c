@@ -441,7 +441,7 @@ static bool find_module_file(const char *dir, const char *module, char *path, in
 		if (S_ISDIR(st.st_mode) && depth > 0) {
 			found = find_module_file(sub, module, path, depth - 1);
 		} else if (is_module_file(entry->d_name, module)) {
-			strcpy(path, sub);
+			memcpy(path, sub, sizeof(sub));
 			found = true;
 		}
 	}
@@ -620,14 +620,14 @@ static const char *module_release(struct elf_file *file, char *buf, size_t size)
 {
 	GElf_Shdr shdr;
 	Elf_Data *modinfo = elf_file__section(file, ".modinfo", &shdr);
-	const char *found;
+	const char *found, *end;
 
 	found = modinfo ? memmem(modinfo->d_buf, modinfo->d_size, "vermagic=", 9) : NULL;
 	if (!found)
 		return NULL;
 	found += 9;
-	snprintf(buf, size, "%.*s",
-		 (int)strnlen(found, (const char *)modinfo->d_buf + modinfo->d_size - found), found);
+	end = (const char *)modinfo->d_buf + modinfo->d_size;
+	snprintf(buf, size, "%.*s", (int)strnlen(found, end - found), found);
 	return buf;
 }
 

@@ -40,6 +40,8 @@
 #define BOOT_PAYLOAD_LENGTH	0x24c
 #define BOOT_HEADER_END		0x250
 
+static const char elf_magic[] = { 0x7f, 'E', 'L', 'F' };
+
 struct unpack {
 	const u8 *in;
 	size_t in_size;
@@ -162,9 +164,9 @@ static const struct packer {
 	{ "gzip", "\x1f\x8b", 2, NULL },
 #endif
 #ifdef HAVE_LZMA_SUPPORT
-	{ "xz", "\xfd" "7zXZ", 6, unpack_xz },
+	{ "xz", "\xfd\067zXZ", 6, unpack_xz },
 #else
-	{ "xz", "\xfd" "7zXZ", 6, NULL },
+	{ "xz", "\xfd\067zXZ", 6, NULL },
 #endif
 #ifdef HAVE_ZSTD_SUPPORT
 	{ "zstd", "\x28\xb5\x2f\xfd", 4, unpack_zstd },
@@ -279,7 +281,7 @@ int guest_unpack(const char *path, struct guest_image_data *image, char *msg, si
 		return err;
 
 	u.in = file;
-	if (u.in_size >= 4 && !memcmp(file, "\x7f" "ELF", 4)) {
+	if (u.in_size >= sizeof(elf_magic) && !memcmp(file, elf_magic, sizeof(elf_magic))) {
 		image->data = file;
 		image->size = u.in_size;
 		return 0;
