@@ -11,7 +11,7 @@
 
 stock=$BUILD/stock
 # so that there are samples in modules
-more_modules="loop ext4"
+more_modules="loop crc32c_generic ext4"
 # the base release's kernel, and the one of the series' base
 metas="linux-image-amd64 linux-image-6.12-amd64"
 

@@ -43,7 +43,8 @@ trap 'rm -r "$data"' EXIT
 export HOME="$data"
 
 # a file system in modules, and a load of everything: calls, files, pipes, processes, faults
-disk='dd if=/dev/zero of=/tmp/disk bs=1M count=16 && mke2fs -F /tmp/disk && mkdir /tmp/m &&
+disk='dd if=/dev/zero of=/tmp/disk bs=1M count=16 2> /dev/null &&
+	mke2fs -F /tmp/disk > /dev/null && mkdir /tmp/m &&
 	mount -t ext4 -o loop /tmp/disk /tmp/m'
 load='i=0; while [ $i -lt 6 ]; do i=$((i + 1));
 	find / -xdev > /dev/null; dd if=/dev/zero of=/tmp/m/f bs=4k count=500; sync;
@@ -85,11 +86,18 @@ folded()
 		fold > "$data/$1.txt"
 }
 
+record_both()
+{
+	guest_run "$(echo $disk)" && record mixed "$(echo $load)" && record pipes 'pingpong 3000'
+}
+
 mixed()
 {
-	boot "$kernel" "$1" && guest_run "$(echo $disk)" && record mixed "$(echo $load)" &&
-	record pipes 'pingpong 3000' && halt &&
-	folded mixed && folded pipes
+	rm -f "$data/mixed" "$data/pipes"
+	boot "$kernel" "$1" || return
+	record_both
+	status=$?
+	halt && [ $status = 0 ] && folded mixed && folded pipes
 }
 
 # User space has short addresses. The first instructions of the entry code are on a stack
