@@ -62,7 +62,9 @@ lock "$stock"
 for meta in $metas; do
 	[ "${DEPS:-}" != no ] || break
 	name=$(package "$meta")
-	[ -n "$name" ] && [ ! -d "$stock/${name#linux-image-}" ] || continue
+	if [ -z "$name" ] || [ -d "$stock/${name#linux-image-}" ]; then
+		continue
+	fi
 	say STOCK "$name"
 	(logged "$BUILD/stock.log" "fetching $name" fetch "$name") ||
 		say NOTE "there is no $name: tests do without it"
