@@ -46,7 +46,7 @@ export HOME="$data"
 disk='dd if=/dev/zero of=/tmp/disk bs=1M count=16 2> /dev/null &&
 	mke2fs -F /tmp/disk > /dev/null && mkdir /tmp/m &&
 	mount -t ext4 -o loop /tmp/disk /tmp/m'
-load='i=0; while [ $i -lt 6 ]; do i=$((i + 1));
+load='i=0; while [ $i -lt 2 ]; do i=$((i + 1));
 	find / -xdev > /dev/null; dd if=/dev/zero of=/tmp/m/f bs=4k count=500; sync;
 	gzip < /tmp/m/f > /tmp/m/g; rm /tmp/m/f; sync; ls -l /proc > /dev/null;
 	for j in 1 2 3; do echo $i | cat | cat > /dev/null; done;
@@ -73,7 +73,7 @@ record()
 {
 	perf kvm --guest --guestkallsyms="$data/kallsyms" --guestmodules="$data/modules" \
 		--guestvmlinuz="$kernel" \
-		record -q --call-graph=dwarf -a -e "$event" -c 97001 -o "$data/$1" -- \
+		record -q --call-graph=dwarf -a -e "$event" -c 199999 -o "$data/$1" -- \
 		sh -c '. "$GUEST_LIB" && guest_run "$0" > /dev/null' "$2" 2> "$data/record.err" ||
 		{ sed 's/^/# /' "$data/record.err"; return 1; }
 }
@@ -89,7 +89,7 @@ folded()
 
 record_both()
 {
-	guest_run "$(echo $disk)" && record mixed "$(echo $load)" && record pipes 'pingpong 3000'
+	guest_run "$(echo $disk)" && record mixed "$(echo $load)" && record pipes 'pingpong 1000'
 }
 
 mixed()
