@@ -50,7 +50,7 @@ load='i=0; while [ $i -lt 2 ]; do i=$((i + 1));
 	find / -xdev > /dev/null; dd if=/dev/zero of=/tmp/m/f bs=4k count=500; sync;
 	gzip < /tmp/m/f > /tmp/m/g; rm /tmp/m/f; sync; ls -l /proc > /dev/null;
 	for j in 1 2 3; do echo $i | cat | cat > /dev/null; done;
-	cat /bin/busybox > /dev/null; done'
+	cat /bin/busybox > /dev/null; done; pingpong 1000'
 
 # boot KERNEL [PARAMETERS]
 boot()
@@ -68,37 +68,31 @@ halt()
 	guest_wait
 }
 
-# record FILE COMMAND: profile the guest while it runs a command
+# record COMMAND: profile the guest while it runs a command
 record()
 {
 	perf kvm --guest --guestkallsyms="$data/kallsyms" --guestmodules="$data/modules" \
-		--guestvmlinuz="$kernel" \
-		record -q --call-graph=dwarf -a -e "$event" -c 199999 -o "$data/$1" -- \
-		sh -c '. "$GUEST_LIB" && guest_run "$0" > /dev/null' "$2" 2> "$data/record.err" ||
+		record -q --call-graph=dwarf -a -e "$event" -c 199999 -o "$data/mixed" -- \
+		sh -c '. "$GUEST_LIB" && guest_run "$0" > /dev/null' "$1" 2> "$data/record.err" ||
 		{ sed 's/^/# /' "$data/record.err"; return 1; }
 }
 
-# folded FILE: $data/FILE.txt, a line for each sample of the guest
+# $data/mixed.txt gets a line for each sample of the guest
 folded()
 {
-	perf script -i "$data/$1" --guestkallsyms="$data/kallsyms" \
+	perf script -i "$data/mixed" --guestkallsyms="$data/kallsyms" \
 		--guestmodules="$data/modules" --guestvmlinuz="$kernel" \
 		--guestmoddir="${kernel%/*}/modules" -F misc,ip,sym 2> "$data/script.err" |
-		fold > "$data/$1.txt"
-}
-
-record_both()
-{
-	guest_run "$(echo $disk)" && record mixed "$(echo $load)" && record pipes 'pingpong 1000'
+		fold > "$data/mixed.txt"
 }
 
 mixed()
 {
-	rm -f "$data/mixed" "$data/pipes"
+	rm -f "$data/mixed"
 	boot "$kernel" "$1" || return
-	record_both
+	guest_run "$(echo $disk)" && record "$(echo $load)"
 	status=$?
-	halt && [ $status = 0 ] && folded mixed && folded pipes
+	halt && [ $status = 0 ] && folded
 }
 
 # User space has short addresses. The first instructions of the entry code are on a stack
@@ -116,7 +110,7 @@ system_call='do_syscall_64 entry_SYSCALL_64_after_hwframe 0x'
 
 pipes()
 {
-	share pipes.txt 90 '^kernel .* pipe_(read|write) ' \
+	share mixed.txt 90 '^kernel .* pipe_(read|write) ' \
 		" vfs_(read|write) .*ksys_(read|write) .*$system_call" 50
 }
 
@@ -156,7 +150,7 @@ without_vmlinuz()
 	perf script -i "$data/mixed" --guestkallsyms="$data/kallsyms" -F misc,ip,sym \
 		2> "$data/err" | fold > "$data/plain.txt"
 	grep -q 'guestvmlinuz=FILE would show' "$data/err" &&
-	! grep -q 'guestvmlinuz' "$data/script.err" "$data/record.err" &&
+	! grep -q 'guestvmlinuz' "$data/script.err" &&
 	awk '$1 == "kernel" { n++; bad += NF != 2 }
 	     END { print "# " n + 0 " samples, " bad + 0 " without one IP"; exit !n || bad }' \
 		"$data/plain.txt" &&
