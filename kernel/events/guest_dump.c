@@ -7,7 +7,7 @@
  * there. No event that may have this bit samples in a context that another sample of the
  * same event can interrupt.
  */
-#include <linux/bitops.h>
+#include <linux/bitmap.h>
 #include <linux/mm.h>
 #include <linux/perf_event.h>
 #include <linux/perf_guest_dump.h>
@@ -181,9 +181,10 @@ void perf_guest_dump_output(struct perf_output_handle *handle,
 {
 	struct perf_guest_dump *dump = data->guest_dump;
 	static const u64 nothing[] = { PERF_SAMPLE_REGS_ABI_NONE, 0 };
-	u64 mask = event->attr.sample_regs_guest, val;
+	DECLARE_BITMAP(mask, 64);
 	const u8 *from;
 	unsigned int i;
+	u64 val;
 
 	if (!dump || dump->abi == PERF_SAMPLE_REGS_ABI_NONE) {
 		perf_output_put(handle, nothing);
@@ -191,7 +192,8 @@ void perf_guest_dump_output(struct perf_output_handle *handle,
 	}
 
 	perf_output_put(handle, dump->abi);
-	for_each_set_bit(i, (unsigned long *)&mask, 64) {
+	bitmap_from_u64(mask, event->attr.sample_regs_guest);
+	for_each_set_bit(i, mask, 64) {
 		val = perf_reg_value(&dump->regs, i);
 		perf_output_put(handle, val);
 	}
