@@ -27,7 +27,7 @@ lab-kernel: tree
 custom-kernel: tree
 	+@$(scripts)kernel.sh
 
-stock: deps
+stock: tree
 	+@$(scripts)stock.sh
 
 image: lab-kernel perf emulator stock

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Fetch Debian's kernels, for tests with a guest that knows nothing of this series:
-# build/stock/VERSION gets the vmlinuz, the modules that the guest loads, as they are in
+# build/stock/VERSION gets the vmlinuz, what perf reads of it unpacked (vmlinux, as to
+# unpack takes minutes under emulation), the modules that the guest loads, as they are in
 # the package (modules), and an image with them to add to the guest's (guest.cpio).
 # Without a network, or without apt-get, there are none, and the tests skip.
 
@@ -40,6 +41,15 @@ guest_modules_of()
 	rm -rf "$extra"
 }
 
+# vmlinux_of DIR: make DIR/vmlinux of DIR/vmlinuz
+vmlinux_of()
+{
+	"$BUILD/linux/scripts/extract-vmlinux" "$1/vmlinuz" > "$1/vmlinux.all" &&
+	objcopy -j .text -j .rodata -j .orc_header -j .orc_unwind -j .orc_unwind_ip \
+		"$1/vmlinux.all" "$1/vmlinux" &&
+	rm "$1/vmlinux.all"
+}
+
 # fetch PACKAGE
 fetch()
 {
@@ -49,6 +59,7 @@ fetch()
 	mkdir -p "$tmp/$version"
 	(cd "$tmp" && apt-get -q download "$1" && dpkg-deb -x ./*.deb root) || return
 	cp "$tmp/root/boot/vmlinuz-$version" "$tmp/$version/vmlinuz"
+	vmlinux_of "$tmp/$version" || return
 	GUEST_MODULES=$tmp/root/lib/modules/$version
 	guest_modules_of "$tmp/$version"
 	# another version of the same kernel is outdated
