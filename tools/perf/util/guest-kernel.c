@@ -355,11 +355,16 @@ static int add_thunk(struct guest_kernel *kernel, u64 addr)
 /* The kernel's own symbols are sorted: a thunk ends at the next one. */
 static void end_thunks(struct guest_kernel *kernel, u64 addr)
 {
-	struct thunk *thunk = kernel->thunks + kernel->nr_thunks;
+	struct thunk *thunk;
+	size_t i;
 
-	while (thunk-- > kernel->thunks && thunk->start <= addr && thunk->end > addr)
+	for (i = kernel->nr_thunks; i > 0; i--) {
+		thunk = &kernel->thunks[i - 1];
+		if (thunk->start > addr || thunk->end <= addr)
+			break;
 		if (thunk->start < addr)
 			thunk->end = addr;
+	}
 }
 
 static int process_symbol(void *arg, const char *name, char type, u64 addr)
