@@ -144,12 +144,19 @@ static const struct orc_entry *find(void *arg __maybe_unused, u64 ip)
 	return ip >= TEXT && ip < TEXT + 0x900 ? orc_table__find(&table, ip) : NULL;
 }
 
+static bool is_text(void *arg __maybe_unused, u64 ip)
+{
+	return ip >= TEXT && ip < TEXT + 0x20000;
+}
+
 static bool is_thunk(void *arg __maybe_unused, u64 ip)
 {
 	return ip - (TEXT + 0x600) < 32;
 }
 
-static const struct orc_kernel_ops ops = { .find = find, .is_thunk = is_thunk };
+static const struct orc_kernel_ops ops = {
+	.find = find, .is_text = is_text, .is_thunk = is_thunk,
+};
 
 #define WORDS	40
 
@@ -268,6 +275,12 @@ static const struct canned canned[] = {
 		.name = "a marker instead of a return address",
 		.ip = TEXT + 0x10, .sp = STACK,
 		.words = { [1] = PERF_CONTEXT_GUEST_USER },
+		.result = ORC_RESULT_BAD,
+		.chain = { TEXT + 0x10 },
+	}, {
+		.name = "data instead of a return address",
+		.ip = TEXT + 0x10, .sp = STACK,
+		.words = { [1] = STACK + 0x40 },
 		.result = ORC_RESULT_BAD,
 		.chain = { TEXT + 0x10 },
 	}, {

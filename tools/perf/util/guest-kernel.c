@@ -718,6 +718,11 @@ static const struct orc_entry *ops_find(void *arg, u64 ip)
 	return guest_kernel__find(arg, ip);
 }
 
+static bool ops_is_text(void *arg, u64 ip)
+{
+	return guest_kernel__has_text(arg, ip);
+}
+
 static bool ops_is_thunk(void *arg, u64 ip)
 {
 	struct guest_kernel *kernel = arg;
@@ -731,6 +736,7 @@ static bool ops_is_thunk(void *arg, u64 ip)
 
 const struct orc_kernel_ops guest_kernel_ops = {
 	.find		= ops_find,
+	.is_text	= ops_is_text,
 	.is_thunk	= ops_is_thunk,
 };
 

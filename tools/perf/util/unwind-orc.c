@@ -381,6 +381,9 @@ enum orc_result orc_unwind(const struct orc_kernel_ops *ops, void *arg,
 			chain->user_ip = state.ip;
 			return state.result;
 		}
+		/* The tables are not right everywhere: what is no code is no caller. */
+		if (!ops->is_text(arg, state.ip))
+			return ORC_RESULT_BAD;
 		/* A thunk may go to the start of a function, not only behind a call. */
 		state.signal |= in_thunk;
 	}

@@ -68,6 +68,7 @@ enum orc_result {
 /* The tables and the symbols of a kernel */
 struct orc_kernel_ops {
 	const struct orc_entry *(*find)(void *arg, u64 ip);
+	bool (*is_text)(void *arg, u64 ip);
 	bool (*is_thunk)(void *arg, u64 ip);
 };
 
