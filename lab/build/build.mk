@@ -27,7 +27,10 @@ lab-kernel: tree
 custom-kernel: tree
 	+@$(scripts)kernel.sh
 
+stock: tree
+	+@$(scripts)stock.sh
+
 image: lab-kernel perf emulator
 	+@LAB_KERNEL= $(scripts)image.sh
 
-.PHONY: deps tree emulator perf lab-kernel custom-kernel image
+.PHONY: deps tree emulator stock perf lab-kernel custom-kernel image

@@ -74,6 +74,7 @@ host_image()
 	cp -r "$BUILD/qemu/share/qemu" "$root/vmm/share/"
 	cp "$(kernel_dir lab)/arch/x86/boot/bzImage" "$BUILD/guest.cpio" \
 		"$BUILD/linux-perf.cpio" "$root/boot/"
+	[ ! -d "$BUILD/stock" ] || cp -r "$BUILD/stock" "$root/boot/stock"
 	cp -r "$kselftest" "$root/kselftest"
 	strip_programs "$root/kselftest" "$root/vmm/bin"
 	cp -r lab/test/suites "$root/lab/suites"

@@ -22,6 +22,12 @@ debug_image()
 	} 2>&1 | sed 's/^/# /'
 }
 
+# The image with Debian's kernels
+stock_image()
+{
+	{ lab/build/stock.sh && lab/build/image.sh; } 2>&1 | sed 's/^/# /'
+}
+
 # tied COMMAND...: the command ends when the script ends
 tied()
 {
@@ -47,6 +53,7 @@ run()
 	*)
 		case $suite in
 		debug*)		kernel=debug; debug_image || return ;;
+		stock)		stock_image || return ;;
 		nmis)		export CPUS=2 ICOUNT=off ;;
 		# Linux hands GUEST_CPU on to the environment of init
 		no_vpmu)	append="kvm.enable_pmu=0 kvm_amd.lbrv=0 GUEST_CPU=host,migratable=off $append" ;;

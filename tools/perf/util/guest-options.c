@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <linux/compiler.h>
 #include <linux/kernel.h>
 #include <subcmd/parse-options.h>
 #include <symbol/kallsyms.h>
@@ -41,6 +42,12 @@ const struct option guest_options[] = {
 	OPT_END()
 };
 
+/* Overridden where kernels of guests are unwound. */
+bool __weak guest_unwind__given(void)
+{
+	return false;
+}
+
 /* To have any of them is to ask for the guests' samples. */
 bool guest_options__given(void)
 {
@@ -49,6 +56,7 @@ bool guest_options__given(void)
 	       symbol_conf.default_guest_kallsyms ||
 	       symbol_conf.default_guest_modules ||
 	       guest_binary__given() ||
+	       guest_unwind__given() ||
 	       symbol_conf.guest_code;
 }
 
@@ -263,6 +271,12 @@ static int check_file(const char *option, const char *path,
 	return -EINVAL;
 }
 
+/* Overridden where kernels of guests are unwound. */
+int __weak guest_unwind__check(void)
+{
+	return 0;
+}
+
 /* Is all of use that the user says of the guests? If not, one line says why. */
 int guest_options__check(void)
 {
@@ -283,7 +297,8 @@ int guest_options__check(void)
 	       check_file("--guestmodules", symbol_conf.default_guest_modules,
 			  check_modules) ?:
 	       check_file("--guestvmlinux", symbol_conf.default_guest_vmlinux_name,
-			  check_vmlinux);
+			  check_vmlinux) ?:
+	       guest_unwind__check();
 }
 
 /* For commands that show guests if the user says something of them. */

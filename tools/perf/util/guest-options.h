@@ -14,5 +14,7 @@ int guest_file__open(const char *path, int *fd);
 bool guest_options__given(void);
 int guest_options__check(void);
 int guest_options__apply(void);
+bool guest_unwind__given(void);
+int guest_unwind__check(void);
 
 #endif /* __PERF_GUEST_OPTIONS_H */

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <api/fs/fs.h>
+#include <linux/compiler.h>
 #include <linux/kernel.h>
 #include <linux/perf_event.h>
 
@@ -59,12 +60,20 @@ static bool evsel__can_record_guest_branches(struct evsel *evsel)
 	       entries > 0;
 }
 
+/* Have samples of guests the guest's registers and stacks, and none of the VMM? */
+bool __weak evsel__dumps_guests(struct evsel *evsel __maybe_unused)
+{
+	return false;
+}
+
 static int evsel__check_guest_samples(struct evsel *evsel)
 {
 	u64 sample_type = evsel->core.attr.sample_type;
 
 	if (evsel__can_record_guest_branches(evsel))
 		sample_type &= ~PERF_SAMPLE_BRANCH_STACK;
+	if (evsel__dumps_guests(evsel))
+		sample_type &= ~(PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER);
 	for (size_t i = 0; i < ARRAY_SIZE(host_only); i++) {
 		if (!(sample_type & host_only[i].sample_type))
 			continue;
@@ -83,6 +92,12 @@ static int evsel__check_guest_samples(struct evsel *evsel)
 static bool evsel__asks_for_guests(struct evsel *evsel)
 {
 	return !evsel->core.attr.exclude_guest && (perf_guest || evsel->exclude_GH);
+}
+
+bool evsel__samples_guests(struct evsel *evsel)
+{
+	return !evsel__is_dummy_event(evsel) && evsel__asks_for_guests(evsel) &&
+	       evsel__can_sample_guests(evsel);
 }
 
 /* "perf kvm" without --host: samples of guests, or nothing. */

@@ -5,8 +5,11 @@
 #include <stdbool.h>
 
 struct evlist;
+struct evsel;
 struct target;
 
+bool evsel__dumps_guests(struct evsel *evsel);
+bool evsel__samples_guests(struct evsel *evsel);
 void guest_record__want_guests(void);
 int guest_record__check(struct evlist *evlist);
 void guest_record__add_guests(struct evlist *evlist);

@@ -333,6 +333,55 @@ bool kvm_guest_peek_pages(struct kvm_guest_peek *peek, gva_t gva, void *dst,
 	return true;
 }
 
+/* Copy words within one page, all or nothing: 8 at a time, as loops are not unrolled. */
+static bool peek_page_copy(const struct kvm_peek_page *page, unsigned int offset, u64 *dst,
+			   unsigned int words)
+{
+	const u64 *src = page->kva + offset;
+
+	for (; words >= 8; words -= 8, src += 8, dst += 8) {
+		__get_kernel_nofault(dst, src, u64, fault);
+		__get_kernel_nofault(dst + 1, src + 1, u64, fault);
+		__get_kernel_nofault(dst + 2, src + 2, u64, fault);
+		__get_kernel_nofault(dst + 3, src + 3, u64, fault);
+		__get_kernel_nofault(dst + 4, src + 4, u64, fault);
+		__get_kernel_nofault(dst + 5, src + 5, u64, fault);
+		__get_kernel_nofault(dst + 6, src + 6, u64, fault);
+		__get_kernel_nofault(dst + 7, src + 7, u64, fault);
+	}
+	for (; words; words--, src++, dst++)
+		__get_kernel_nofault(dst, src, u64, fault);
+
+	return kvm_peek_page_was_mapped(page);
+fault:
+	return false;
+}
+
+/**
+ * kvm_guest_peek_copy - copy virtual memory of the running guest, as far as it is there
+ * @peek:	the reader's state
+ * @gva:	the linear address, a multiple of 8
+ * @dst:	where to
+ * @len:	how much, a multiple of 8
+ *
+ * Returns how much was copied, all of it or up to the end of a page.
+ */
+unsigned int kvm_guest_peek_copy(struct kvm_guest_peek *peek, gva_t gva, void *dst,
+				 unsigned int len)
+{
+	unsigned int offset, n, copied = 0;
+
+	while (copied < len) {
+		offset = offset_in_page(gva + copied);
+		n = min_t(unsigned int, len - copied, PAGE_SIZE - offset);
+		if (!peek_translate(peek, gva + copied - offset) ||
+		    !peek_page_copy(&peek->page, offset, dst + copied, n / sizeof(u64)))
+			break;
+		copied += n;
+	}
+	return copied;
+}
+
 /*
  * Is there a stack to be read, and its address to be had from the registers?
  * Not where the guest hides either from the host, in SMM, which has memory of

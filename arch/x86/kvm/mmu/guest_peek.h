@@ -71,9 +71,23 @@ bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
 			  bool user, unsigned int max_lookups);
 bool kvm_guest_peek_pages(struct kvm_guest_peek *peek, gva_t gva, void *dst,
 			  unsigned int len);
+unsigned int kvm_guest_peek_copy(struct kvm_guest_peek *peek, gva_t gva, void *dst,
+				 unsigned int len);
 bool kvm_guest_peek_find_text(struct kvm_guest_peek *peek, gva_t gva);
 void kvm_guest_peek_switch(struct kvm_guest_peek *peek, bool user);
 void kvm_guest_peek_end(struct kvm_guest_peek *peek);
+
+/* To be called when the page has been read. */
+static __always_inline bool kvm_peek_page_was_mapped(const struct kvm_peek_page *page)
+{
+	unsigned long changed;
+
+	/* The read comes before the check, as unmapping comes before freeing. */
+	smp_rmb();
+	changed = READ_ONCE(*page->entryp) ^ page->entry;
+
+	return !(changed & ~(_PAGE_ACCESSED | _PAGE_DIRTY));
+}
 
 /*
  * Read from the kernel's own mapping of the page, in words: it is there whatever
@@ -86,7 +100,6 @@ kvm_peek_page_read(const struct kvm_peek_page *page, unsigned int offset,
 		   void *dst, unsigned int len)
 {
 	const void *src = page->kva + offset;
-	unsigned long changed;
 
 	if (len == 2 * sizeof(u64)) {
 		/* a frame: the compiler would not unroll the loop */
@@ -102,11 +115,7 @@ kvm_peek_page_read(const struct kvm_peek_page *page, unsigned int offset,
 	if (len)
 		__get_kernel_nofault(dst, src, u32, fault);
 
-	/* The read comes before the check, as unmapping comes before freeing. */
-	smp_rmb();
-	changed = READ_ONCE(*page->entryp) ^ page->entry;
-
-	return !(changed & ~(_PAGE_ACCESSED | _PAGE_DIRTY));
+	return kvm_peek_page_was_mapped(page);
 fault:
 	return false;
 }

@@ -101,6 +101,24 @@ not_refused()
 	return 1
 }
 
+fields()
+{
+	perf evlist -v -i "$data/stacks" | sed -n 's/.*sample_type: \([A-Z_|]*\).*/# \1/p'
+}
+
+stacks_of_both()
+{
+	perf kvm --host --guest record -q -a -e cpu-clock --call-graph dwarf \
+		-o "$data/stacks" -- true &&
+	fields | grep GUEST_STACK | grep -w STACK_USER
+}
+
+stacks_of_guests()
+{
+	perf record -q -a -e cpu-clock:G --call-graph dwarf -o "$data/stacks" -- true &&
+	fields | grep GUEST_STACK | grep -vw STACK_USER
+}
+
 # The event has a modifier, as the default one, cycles:P, has. Without a PMU, it fails.
 host_alone()
 {
@@ -267,14 +285,12 @@ ktap_test_result "record -b" record_refused "the.branches.of.the.host" -a -b -e 
 ktap_test_result "record -b of branches" branches_of_guests
 ktap_test_result "record --call-graph lbr" record_refused "the.branches.of.the.host" \
 	-a --call-graph lbr -e cpu-clock
-ktap_test_result "record --call-graph dwarf" record_refused "of.the.VMM" \
-	-a --call-graph dwarf -e cpu-clock
+ktap_test_result "record --call-graph dwarf" stacks_of_both
 ktap_test_result "record --intr-regs" record_refused "registers.of.the.host" \
 	-a --intr-regs -e cpu-clock
 ktap_test_result "record --user-regs" record_refused "registers.of.the.VMM" \
 	-a --user-regs=ax -e cpu-clock
-ktap_test_result "perf record of an event with :G" refused "of.the.VMM" \
-	perf record -a -e cpu-clock:G --call-graph dwarf -o "$data/refused" -- true
+ktap_test_result "record --call-graph dwarf of an event with :G" stacks_of_guests
 ktap_test_result "an event of the host beside" host_and_guest_event
 ktap_test_result "record of the host" host_alone
 ktap_test_result "record of page-faults" record_refused "does.not.sample.guests" \

@@ -20,7 +20,6 @@
 #include "guest_sampler.h"
 #include "kvm_util.h"
 #include "processor.h"
-#include "svm_util.h"
 #include "test_util.h"
 
 static const char *mode_unsupported(const struct mode *mode)
@@ -358,49 +357,6 @@ TEST_F(guest, smm)
 	EXPECT_TRUE(g->vcpu->run->flags & KVM_RUN_X86_SMM);
 }
 
-static void copy_segment(struct vmcb_seg *to, const struct kvm_segment *from)
-{
-	*to = (struct vmcb_seg) {
-		.selector = from->selector, .limit = from->limit, .base = from->base,
-		.attrib = from->type | from->s << 4 | from->dpl << 5 | from->present << 7 |
-			  from->l << 9 | from->db << 10 | from->g << 11,
-	};
-}
-
-/* Make the guest run a nested guest with the same code and page tables. */
-static void enter_nested(struct guest *g)
-{
-	static const uint8_t vmrun_rax[] = { 0x0f, 0x01, 0xd8 };
-	uint64_t vmcb_gpa = guest_alloc_table(g), vmrun_offset = 0x800;
-	struct vmcb *vmcb = guest_hva(g, vmcb_gpa);
-	struct kvm_regs regs = guest_spin_regs(g, 1);
-	struct kvm_sregs sregs;
-
-	vcpu_sregs_get(g->vcpu, &sregs);
-	sregs.efer |= EFER_SVME;
-	vcpu_sregs_set(g->vcpu, &sregs);
-	vcpu_set_msr(g->vcpu, MSR_VM_HSAVE_PA, guest_alloc_table(g));
-
-	vmcb->control.intercept = BIT_ULL(INTERCEPT_VMRUN);
-	vmcb->control.asid = 1;
-	copy_segment(&vmcb->save.cs, &sregs.cs);
-	copy_segment(&vmcb->save.ss, &sregs.ss);
-	copy_segment(&vmcb->save.ds, &sregs.ds);
-	copy_segment(&vmcb->save.es, &sregs.es);
-	vmcb->save.cr0 = sregs.cr0;
-	vmcb->save.cr3 = sregs.cr3;
-	vmcb->save.cr4 = sregs.cr4;
-	vmcb->save.efer = sregs.efer;
-	vmcb->save.rflags = 2;
-	vmcb->save.rip = g->code;
-	vmcb->save.rsp = g->rsp;
-
-	memcpy(guest_hva(g, CODE_GPA + vmrun_offset), vmrun_rax, sizeof(vmrun_rax));
-	regs.rip = g->code + vmrun_offset;
-	regs.rax = vmcb_gpa;
-	guest_vcpu_run(g->vcpu, &regs);
-}
-
 /* The vCPU stays in the nested guest: OUT exits to user space, not to the guest. */
 TEST_F(guest, nested)
 {
@@ -410,7 +366,7 @@ TEST_F(guest, nested)
 		SKIP(return, "KVM has no nested SVM");
 
 	expect_frames(g, 3);
-	enter_nested(g);
+	guest_enter_nested(g);
 	expect_frames(g, 0);
 	EXPECT_TRUE(g->vcpu->run->flags & KVM_RUN_X86_GUEST_MODE);
 }

@@ -11,6 +11,7 @@
 #include "guest_sampler.h"
 #include "kvm_util.h"
 #include "processor.h"
+#include "svm_util.h"
 #include "test_util.h"
 
 const struct mode mode_kernel64 = { PAGING_64, true, 0, 1 };
@@ -315,6 +316,49 @@ void guest_run_unsampled(struct guest *g)
 {
 	struct kvm_regs regs = guest_spin_regs(g, 1);
 
+	guest_vcpu_run(g->vcpu, &regs);
+}
+
+static void copy_segment(struct vmcb_seg *to, const struct kvm_segment *from)
+{
+	*to = (struct vmcb_seg) {
+		.selector = from->selector, .limit = from->limit, .base = from->base,
+		.attrib = from->type | from->s << 4 | from->dpl << 5 | from->present << 7 |
+			  from->l << 9 | from->db << 10 | from->g << 11,
+	};
+}
+
+/* Make the guest run a nested guest with the same code and page tables. */
+void guest_enter_nested(struct guest *g)
+{
+	static const uint8_t vmrun_rax[] = { 0x0f, 0x01, 0xd8 };
+	uint64_t vmcb_gpa = guest_alloc_table(g), vmrun_offset = 0x800;
+	struct vmcb *vmcb = guest_hva(g, vmcb_gpa);
+	struct kvm_regs regs = guest_spin_regs(g, 1);
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(g->vcpu, &sregs);
+	sregs.efer |= EFER_SVME;
+	vcpu_sregs_set(g->vcpu, &sregs);
+	vcpu_set_msr(g->vcpu, MSR_VM_HSAVE_PA, guest_alloc_table(g));
+
+	vmcb->control.intercept = BIT_ULL(INTERCEPT_VMRUN);
+	vmcb->control.asid = 1;
+	copy_segment(&vmcb->save.cs, &sregs.cs);
+	copy_segment(&vmcb->save.ss, &sregs.ss);
+	copy_segment(&vmcb->save.ds, &sregs.ds);
+	copy_segment(&vmcb->save.es, &sregs.es);
+	vmcb->save.cr0 = sregs.cr0;
+	vmcb->save.cr3 = sregs.cr3;
+	vmcb->save.cr4 = sregs.cr4;
+	vmcb->save.efer = sregs.efer;
+	vmcb->save.rflags = 2;
+	vmcb->save.rip = g->code;
+	vmcb->save.rsp = g->rsp;
+
+	memcpy(guest_hva(g, CODE_GPA + vmrun_offset), vmrun_rax, sizeof(vmrun_rax));
+	regs.rip = g->code + vmrun_offset;
+	regs.rax = vmcb_gpa;
 	guest_vcpu_run(g->vcpu, &regs);
 }
 

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Registers and stacks of a guest, for a sample that perf takes while the guest runs.
+ *
+ * A kernel without frame pointers is unwound with tables that only perf has, later. It
+ * takes the registers and the stack, from the stack pointer up to the end of the stack.
+ * Nothing here depends on what the guest's kernel is, but for one word: Linux runs the
+ * handlers of interrupts on another stack, and saves the stack pointer in the last word
+ * of that.
+ *
+ * The samples of a vCPU are taken in the NMI or in interrupts behind its VM exit. Neither
+ * interrupts the other, or KVM while it reads a register out of the VMCS.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kvm_host.h>
+#include <linux/perf_event.h>
+#include <linux/perf_guest_dump.h>
+
+#include "kvm_cache_regs.h"
+#include "mmu/guest_peek.h"
+#include "x86.h"
+
+/*
+ * How many pages of guest memory to look up for a sample, page tables included. Stacks in
+ * two places of a kernel are up to 7 pages of tables, and 2 or 3 pages each. The guest
+ * chooses where its stacks are, but not that a sample costs more.
+ */
+#define MAX_LOOKUPS	16
+
+static u16 guest_selector(struct kvm_vcpu *vcpu, int seg)
+{
+	struct kvm_segment segment;
+
+	kvm_x86_call(get_segment)(vcpu, &segment, seg);
+	return segment.selector;
+}
+
+static u64 guest_code_abi(struct kvm_vcpu *vcpu)
+{
+	int db, l;
+
+	kvm_x86_call(get_cs_db_l_bits)(vcpu, &db, &l);
+	if (is_long_mode(vcpu) && l)
+		return PERF_SAMPLE_REGS_ABI_64;
+	/* 16-bit code has no registers of these sizes. */
+	if (!db || (kvm_x86_call(get_rflags)(vcpu) & X86_EFLAGS_VM))
+		return PERF_SAMPLE_REGS_ABI_NONE;
+	return PERF_SAMPLE_REGS_ABI_32;
+}
+
+static void dump_regs(struct kvm_vcpu *vcpu, struct pt_regs *regs)
+{
+	*regs = (struct pt_regs) {
+		.ax = kvm_rax_read(vcpu), .bx = kvm_rbx_read(vcpu),
+		.cx = kvm_rcx_read(vcpu), .dx = kvm_rdx_read(vcpu),
+		.si = kvm_rsi_read(vcpu), .di = kvm_rdi_read(vcpu),
+		.bp = kvm_rbp_read(vcpu), .sp = kvm_rsp_read(vcpu),
+		.r8 = kvm_r8_read(vcpu), .r9 = kvm_r9_read(vcpu),
+		.r10 = kvm_r10_read(vcpu), .r11 = kvm_r11_read(vcpu),
+		.r12 = kvm_r12_read(vcpu), .r13 = kvm_r13_read(vcpu),
+		.r14 = kvm_r14_read(vcpu), .r15 = kvm_r15_read(vcpu),
+		.ip = kvm_rip_read(vcpu),
+		.flags = kvm_x86_call(get_rflags)(vcpu),
+		.cs = guest_selector(vcpu, VCPU_SREG_CS),
+		.ss = guest_selector(vcpu, VCPU_SREG_SS),
+	};
+}
+
+static bool is_dumped(const struct perf_guest_dump *dump, u64 addr)
+{
+	unsigned int i;
+
+	for (i = 0; i < dump->nr; i++)
+		if (addr - dump->stacks[i].addr < dump->stacks[i].size)
+			return true;
+	return false;
+}
+
+/* Returns the last word that was dumped if the dump ends where the guest's pages do, or 0. */
+static u64 copy_stack(struct kvm_guest_peek *peek, struct perf_guest_dump *dump, u64 addr)
+{
+	u8 *to = dump->data + dump->nr * (size_t)dump->max_size;
+	unsigned int size = kvm_guest_peek_copy(peek, addr, to, dump->max_size);
+
+	if (!size)
+		return 0;
+	dump->stacks[dump->nr++] = (struct perf_guest_stack) { .addr = addr, .size = size };
+	return size < dump->max_size ? *(u64 *)(to + size - sizeof(u64)) : 0;
+}
+
+/* Can the last word of a kernel's stack be the stack pointer of another one? */
+static bool is_kernel_stack(struct kvm_vcpu *vcpu, u64 addr)
+{
+	return IS_ALIGNED(addr, sizeof(u64)) && (s64)addr < 0 &&
+	       __is_canonical_address(addr, vcpu_virt_addr_bits(vcpu));
+}
+
+static void dump_stacks64(struct kvm_guest_peek *peek, struct perf_guest_dump *dump)
+{
+	u64 addr = dump->regs.sp;
+
+	if (!IS_ALIGNED(addr, sizeof(u64)))
+		return;
+
+	addr = copy_stack(peek, dump, addr);
+	while (!peek->user && dump->nr < PERF_GUEST_MAX_STACKS &&
+	       is_kernel_stack(peek->vcpu, addr) && !is_dumped(dump, addr))
+		addr = copy_stack(peek, dump, addr);
+}
+
+/* Linear addresses. A stack with an odd number of words begins with one below its end. */
+static void dump_stack32(struct kvm_guest_peek *peek, struct perf_guest_dump *dump)
+{
+	u32 base = kvm_x86_call(get_segment_base)(peek->vcpu, VCPU_SREG_SS);
+	u32 addr = dump->regs.sp + base;
+
+	if (IS_ALIGNED(addr, sizeof(u32)))
+		copy_stack(peek, dump, ALIGN_DOWN(addr, sizeof(u64)));
+}
+
+/* Tell nothing of a guest that cannot be read. */
+void kvm_arch_vcpu_dump(struct kvm_vcpu *vcpu, struct perf_guest_dump *dump)
+{
+	bool user = !kvm_arch_vcpu_in_kernel(vcpu);
+	struct kvm_guest_peek peek __uninitialized;
+
+	if (!kvm_guest_peek_start(&peek, vcpu, user, MAX_LOOKUPS))
+		return;
+
+	dump->abi = guest_code_abi(vcpu);
+	if (dump->abi != PERF_SAMPLE_REGS_ABI_NONE) {
+		dump_regs(vcpu, &dump->regs);
+		if (dump->abi == PERF_SAMPLE_REGS_ABI_64)
+			dump_stacks64(&peek, dump);
+		else
+			dump_stack32(&peek, dump);
+	}
+	kvm_guest_peek_end(&peek);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef __PERF_GUEST_UNWIND_H
+#define __PERF_GUEST_UNWIND_H
+
+#include <subcmd/parse-options.h>
+
+struct evsel;
+struct machine;
+struct perf_sample;
+
+extern const struct option guest_unwind_options[];
+
+void guest_unwind__disable(void);
+void guest_unwind__sample(struct machine *machine, struct evsel *evsel,
+			  struct perf_sample *sample);
+void guest_unwind__finish(void);
+
+#endif /* __PERF_GUEST_UNWIND_H */

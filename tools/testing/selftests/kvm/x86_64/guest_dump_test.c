@@ -1,0 +1,853 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Test the registers and stacks of a guest in perf's samples (PERF_SAMPLE_GUEST_STACK).
+ *
+ *  - All registers are those of the guest, for 64-bit and 32-bit code.
+ *  - A dump begins at the stack pointer, and ends at its limit or where the guest's
+ *    memory does: at a page that is not present, of the other privilege, or not there
+ *    in the host. Its bytes are those of the stack.
+ *  - The last word of a kernel's stack leads to another stack, if it is credible, and
+ *    the limit has not ended the dump. There are up to 3 stacks and 16 look-ups of pages.
+ *  - The call chain is the IP, whatever is excluded from call chains; there are no
+ *    registers and no stack of the VMM.
+ *  - Nothing is told without paging, in SMM, of 16-bit code, and of nested guests.
+ *  - Samples of the host are as ever, and no record is too long.
+ *  - Attributes that make no sense are refused.
+ *  - Samples do not change guest memory, and cause no exit to user space.
+ */
+#include <errno.h>
+#include <linux/perf_event.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "guest_callchain_harness.h"
+#include "guest_sampler.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "test_util.h"
+
+#define MAX_STACKS	3
+#define MAX_SIZE	0x4000
+#define REGS_MASK	0xff0fffull	/* 16 registers, IP, FLAGS, CS, SS */
+#define NR_REGS		20
+#define REG_DS		12
+#define REG_XMM0	32
+#define STACKS_GPA	(PAGE_4M + 0x20000)
+
+#define FIELDS		(PERF_SAMPLE_IP | PERF_SAMPLE_CALLCHAIN | PERF_SAMPLE_GUEST_STACK)
+
+struct dump {
+	uint64_t abi;
+	const uint64_t *regs;
+	uint64_t nr;
+	struct {
+		uint64_t addr;
+		uint64_t size;
+		const uint64_t *words;
+	} stacks[MAX_STACKS];
+};
+
+/* What the samples of a guest shall have. A size of 0 stands for no stack. */
+struct expected {
+	uint64_t abi;
+	struct {
+		uint64_t addr;
+		uint64_t size;
+	} stacks[MAX_STACKS];
+};
+
+static uint64_t record[0x10000 / sizeof(uint64_t)];
+
+static struct perf_event_attr attr_of_size(uint32_t size)
+{
+	return (struct perf_event_attr) {
+		.sample_type = FIELDS, .sample_regs_guest = REGS_MASK, .sample_stack_guest = size,
+	};
+}
+
+/* Returns the end of the field, or NULL if it is beyond the end of the record. */
+static const uint64_t *parse_dump(const uint64_t *p, const uint64_t *end, struct dump *dump)
+{
+	unsigned int i;
+
+	dump->abi = *p++;
+	dump->regs = p;
+	if (dump->abi)
+		p += NR_REGS;
+	dump->nr = *p++;
+	for (i = 0; i < dump->nr && i < MAX_STACKS; i++) {
+		dump->stacks[i].addr = *p++;
+		dump->stacks[i].size = *p++;
+		dump->stacks[i].words = p;
+		if (dump->stacks[i].size % 8 || dump->stacks[i].size > (end - p) * 8)
+			return NULL;
+		p += dump->stacks[i].size / 8;
+	}
+	return dump->nr <= MAX_STACKS ? p : NULL;
+}
+
+/* A pattern that is no address. */
+static uint64_t pattern(uint64_t addr)
+{
+	return (addr * 0x9e3779b97f4a7c15) >> 20 | 1;
+}
+
+static uint64_t *word_at(struct guest *g, uint64_t addr)
+{
+	uint64_t entry = guest_entry_get(g, guest_find_entry(g, addr, 1));
+
+	return guest_hva(g, (entry & GENMASK_ULL(50, 12)) + addr % PAGE_SIZE);
+}
+
+static void fill(struct guest *g, uint64_t addr, uint64_t end)
+{
+	for (; addr < end; addr += 8)
+		*word_at(g, addr) = pattern(addr);
+}
+
+/* Another stack, of pages in the n-th place. Behind it is no page. */
+static void add_stack(struct guest *g, uint64_t addr, unsigned int n, unsigned int pages)
+{
+	unsigned int i;
+
+	for (i = 0; i < pages; i++)
+		guest_map(g, addr + i * PAGE_SIZE, STACKS_GPA + (n * 8 + i) * PAGE_SIZE, 1,
+			  PTE_W | PTE_A | PTE_D | (g->mode.ring ? PTE_U : 0));
+	fill(g, addr, addr + pages * PAGE_SIZE);
+}
+
+static uint64_t stack_end(struct guest *g)
+{
+	return g->stack + 2 * PAGE_SIZE;
+}
+
+/* The guest's constants; the loop counts in RCX. */
+static struct kvm_regs distinct_regs(struct guest *g)
+{
+	struct kvm_regs regs = guest_spin_regs(g, SPINS);
+	uint64_t val = g->mode.code64 ? 0x1122334455667700 : 0x55667700;
+
+	regs.rax = val + 1;
+	regs.rbx = val + 2;
+	regs.rdx = val + 3;
+	regs.rsi = val + 4;
+	regs.rdi = val + 5;
+	regs.rbp = val + 6;
+	regs.r8 = val + 8;
+	regs.r9 = val + 9;
+	regs.r10 = val + 10;
+	regs.r11 = val + 11;
+	regs.r12 = val + 12;
+	regs.r13 = val + 13;
+	regs.r14 = val + 14;
+	regs.r15 = val + 15;
+	return regs;
+}
+
+static void check_regs(struct guest *g, const struct sample *sample, const struct dump *dump)
+{
+	struct kvm_regs r = distinct_regs(g);
+	const uint64_t *regs = dump->regs;
+	const uint64_t constant[] = { r.rax, r.rbx, regs[2], r.rdx, r.rsi, r.rdi, r.rbp, r.rsp,
+				      sample->ip, regs[9], 8 | g->mode.ring, 8 | g->mode.ring,
+				      r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15 };
+	unsigned int i, nr = g->mode.code64 ? NR_REGS : 12;
+
+	for (i = 0; i < nr; i++)
+		TEST_ASSERT(regs[i] == constant[i], "register %u is %lx, not %lx", i,
+			    (unsigned long)regs[i], (unsigned long)constant[i]);
+	TEST_ASSERT(regs[2] <= SPINS, "RCX is %lx", (unsigned long)regs[2]);
+	TEST_ASSERT((regs[9] & 0x3002) == 0x3002, "FLAGS are %lx", (unsigned long)regs[9]);
+}
+
+static void check_stacks(struct guest *g, const struct dump *dump, const struct expected *expected)
+{
+	unsigned int i, nr = 0;
+	uint64_t offset;
+
+	while (nr < MAX_STACKS && expected->stacks[nr].size)
+		nr++;
+	TEST_ASSERT(dump->nr == nr, "%lu stacks, not %u", (unsigned long)dump->nr, nr);
+	for (i = 0; i < nr; i++) {
+		TEST_ASSERT(dump->stacks[i].addr == expected->stacks[i].addr &&
+			    dump->stacks[i].size == expected->stacks[i].size,
+			    "stack %u is %lx with %lx bytes, not %lx with %lx", i,
+			    (unsigned long)dump->stacks[i].addr,
+			    (unsigned long)dump->stacks[i].size,
+			    (unsigned long)expected->stacks[i].addr,
+			    (unsigned long)expected->stacks[i].size);
+		if (g->mode.leaf > 1)
+			continue;
+		for (offset = 0; offset < dump->stacks[i].size; offset += 8)
+			TEST_ASSERT(dump->stacks[i].words[offset / 8] ==
+				    *word_at(g, dump->stacks[i].addr + offset),
+				    "stack %u is wrong at %lx", i, (unsigned long)offset);
+	}
+}
+
+static void check_sample(struct guest *g, const struct sample *sample,
+			 const struct expected *expected)
+{
+	const uint64_t *end = (void *)sample + sample->header.size;
+	const char *why = sample_check_start(g, sample);
+	struct dump dump = {};
+
+	TEST_ASSERT(!why, "%s", why);
+	TEST_ASSERT(sample->nr == 2, "the chain has %lu entries", (unsigned long)sample->nr);
+	TEST_ASSERT(parse_dump(&sample->ips[2], end, &dump) == end, "the record's size is wrong");
+	TEST_ASSERT(dump.abi == expected->abi, "ABI %lu", (unsigned long)dump.abi);
+	if (dump.abi)
+		check_regs(g, sample, &dump);
+	check_stacks(g, &dump, expected);
+}
+
+static void expect_dumps_attr(struct guest *g, const struct perf_event_attr *attr,
+			      struct expected expected)
+{
+	struct sampler sampler = sampler_open(attr, CLOCK | CYCLES);
+	struct sample *sample = (struct sample *)record;
+	struct kvm_regs regs;
+	uint64_t before;
+	int i;
+
+	guest_run_unsampled(g);
+	before = guest_checksum(g);
+	for (i = 0; i < MAX_RUNS && sampler_fewest(&sampler) < MIN_SAMPLES; i++) {
+		regs = distinct_regs(g);
+		guest_sample_regs(&sampler, g, &regs);
+		while (sampler_next(&sampler, sample, sizeof(record)))
+			check_sample(g, sample, &expected);
+	}
+	TEST_ASSERT(sampler_fewest(&sampler) >= MIN_SAMPLES, "%u samples of the guest, want %u",
+		    sampler_fewest(&sampler), MIN_SAMPLES);
+	TEST_ASSERT(guest_checksum(g) == before, "guest memory has changed");
+	sampler_close(&sampler);
+}
+
+static void expect_dumps(struct guest *g, uint32_t size, struct expected expected)
+{
+	struct perf_event_attr attr = attr_of_size(size);
+
+	expect_dumps_attr(g, &attr, expected);
+}
+
+/* The stack from RSP to its end, and nothing else. */
+static void expect_one_stack(struct guest *g)
+{
+	expect_dumps(g, MAX_SIZE, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64, { { g->rsp, stack_end(g) - g->rsp } },
+	});
+}
+
+static void expect_nothing(struct guest *g)
+{
+	expect_dumps(g, MAX_SIZE, (struct expected) { PERF_SAMPLE_REGS_ABI_NONE });
+}
+
+static void expect_no_stack(struct guest *g)
+{
+	expect_dumps(g, MAX_SIZE, (struct expected) { PERF_SAMPLE_REGS_ABI_64 });
+}
+
+/* ---- one stack */
+
+TEST_F(guest, kernel)
+{
+	fill(self->kernel, self->kernel->stack, stack_end(self->kernel));
+	expect_one_stack(self->kernel);
+}
+
+TEST_F(guest, user)
+{
+	fill(self->user, self->user->stack, stack_end(self->user));
+	expect_one_stack(self->user);
+}
+
+TEST_F(guest, last_word)
+{
+	struct guest *g = self->kernel;
+
+	g->rsp = stack_end(g) - 8;
+	*word_at(g, g->rsp) = pattern(0);
+	expect_one_stack(g);
+}
+
+TEST_F(guest, last_page)
+{
+	struct guest *g = self->kernel;
+
+	g->rsp = g->stack + PAGE_SIZE;
+	fill(g, g->rsp, stack_end(g));
+	expect_one_stack(g);
+}
+
+TEST_F(guest, limits)
+{
+	const unsigned int sizes[] = { 8, 72, 1024, PAGE_SIZE, PAGE_SIZE + 8 };
+	struct guest *g = self->kernel;
+	unsigned int i;
+
+	fill(g, g->stack, stack_end(g));
+	for (i = 0; i < ARRAY_SIZE(sizes); i++)
+		expect_dumps(g, sizes[i], (struct expected) {
+			PERF_SAMPLE_REGS_ABI_64, { { g->rsp, sizes[i] } },
+		});
+}
+
+TEST_F(guest, no_size)
+{
+	expect_dumps(self->kernel, 0, (struct expected) { PERF_SAMPLE_REGS_ABI_64 });
+}
+
+TEST_F(guest, unaligned)
+{
+	self->kernel->rsp += 4;
+	expect_no_stack(self->kernel);
+}
+
+TEST_F(guest, not_mapped)
+{
+	self->kernel->rsp = stack_end(self->kernel);
+	expect_no_stack(self->kernel);
+}
+
+TEST_F(guest, not_canonical)
+{
+	self->user->rsp = BIT_ULL(47);
+	expect_no_stack(self->user);
+}
+
+/* The kernel on the stack of user space, and the reverse. */
+TEST_F(guest, other_privilege)
+{
+	guest_map(self->kernel, self->kernel->stack, self->kernel->stack_gpa[0], 1, PTE_W | PTE_U);
+	expect_no_stack(self->kernel);
+	guest_map(self->user, self->user->stack, self->user->stack_gpa[0], 1, PTE_W);
+	expect_no_stack(self->user);
+}
+
+TEST_F(guest, page_not_present)
+{
+	struct guest *g = self->kernel;
+	uint64_t *entry = guest_find_entry(g, g->stack + PAGE_SIZE, 1);
+
+	*entry &= ~PTE_P;
+	*word_at(g, g->stack + PAGE_SIZE - 8) = pattern(0);
+	expect_dumps(g, MAX_SIZE, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64, { { g->rsp, PAGE_SIZE - 0x80 } },
+	});
+}
+
+/* What the host would have to fault in is not there. */
+TEST_F(guest, page_not_in_memory)
+{
+	struct perf_event_attr attr = attr_of_size(MAX_SIZE);
+	struct guest *g = self->kernel;
+	struct expected expected = { PERF_SAMPLE_REGS_ABI_64, { { g->rsp, PAGE_SIZE - 0x80 } } };
+	struct sampler sampler = sampler_open(&attr, CLOCK | CYCLES);
+	struct sample *sample = (struct sample *)record;
+	struct kvm_regs regs;
+	int i;
+
+	*word_at(g, g->stack + PAGE_SIZE - 8) = pattern(0);
+	guest_run_unsampled(g);
+	TEST_ASSERT(!madvise(guest_hva(g, g->stack_gpa[1]), PAGE_SIZE, MADV_DONTNEED), "madvise");
+	for (i = 0; i < MAX_RUNS && sampler_fewest(&sampler) < MIN_SAMPLES; i++) {
+		regs = distinct_regs(g);
+		guest_sample_regs(&sampler, g, &regs);
+		while (sampler_next(&sampler, sample, sizeof(record)))
+			check_sample(g, sample, &expected);
+	}
+	TEST_ASSERT(sampler_fewest(&sampler) >= MIN_SAMPLES, "too few samples");
+	sampler_close(&sampler);
+}
+
+/* ---- stacks that lead to others */
+
+#define STACK2		0xffff888050000000ull
+#define STACK3		0xffff888060000000ull
+#define STACK_FAR	0xffff900000000000ull	/* page tables of its own */
+#define STACK_FAR2	0xffffa00000000000ull
+
+static void link_stack(struct guest *g, uint64_t end, uint64_t to)
+{
+	*word_at(g, end - 8) = to;
+}
+
+TEST_F(guest, second_stack)
+{
+	struct guest *g = self->kernel;
+	uint64_t second = STACK2 + 0xf00;
+
+	add_stack(g, STACK2, 0, 2);
+	link_stack(g, stack_end(g), second);
+	expect_dumps(g, MAX_SIZE, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64,
+		{ { g->rsp, stack_end(g) - g->rsp }, { second, STACK2 + 2 * PAGE_SIZE - second } },
+	});
+	/* the limit holds for each of them */
+	g->rsp = stack_end(g) - 0x100;
+	expect_dumps(g, 0x200, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64, { { g->rsp, 0x100 }, { second, 0x200 } },
+	});
+	/* the last word of what the limit has ended is any word */
+	link_stack(g, g->rsp + 0x80, second);
+	expect_dumps(g, 0x80, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64, { { g->rsp, 0x80 } },
+	});
+}
+
+TEST_F(guest, chain_of_stacks)
+{
+	struct guest *g = self->kernel;
+	unsigned int i;
+
+	for (i = 0; i < 4; i++)
+		add_stack(g, STACK2 + i * 2 * PAGE_SIZE, i, 1);
+	link_stack(g, stack_end(g), STACK2 + 8);
+	for (i = 0; i < 3; i++)
+		link_stack(g, STACK2 + i * 2 * PAGE_SIZE + PAGE_SIZE,
+			   STACK2 + (i + 1) * 2 * PAGE_SIZE + 16);
+	expect_dumps(g, MAX_SIZE, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64,
+		{ { g->rsp, stack_end(g) - g->rsp }, { STACK2 + 8, PAGE_SIZE - 8 },
+		  { STACK2 + 2 * PAGE_SIZE + 16, PAGE_SIZE - 16 } },
+	});
+}
+
+TEST_F(guest, links_to_itself)
+{
+	struct guest *g = self->kernel;
+
+	link_stack(g, stack_end(g), g->rsp);
+	expect_one_stack(g);
+	link_stack(g, stack_end(g), g->rsp + 0x800);
+	expect_one_stack(g);
+	link_stack(g, stack_end(g), stack_end(g) - 8);
+	expect_one_stack(g);
+}
+
+TEST_F(guest, links_back)
+{
+	struct guest *g = self->kernel;
+
+	add_stack(g, STACK2, 0, 1);
+	link_stack(g, stack_end(g), STACK2);
+	link_stack(g, STACK2 + PAGE_SIZE, g->rsp + 8);
+	expect_dumps(g, MAX_SIZE, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64,
+		{ { g->rsp, stack_end(g) - g->rsp }, { STACK2, PAGE_SIZE } },
+	});
+}
+
+TEST_F(guest, bad_links)
+{
+	struct guest *g = self->kernel;
+	const uint64_t links[] = {
+		STACK2 + 4, STACK2 + 1, STACK2 & ~BIT_ULL(63), 0x7f0050000000, 0,
+		STACK2 + PAGE_SIZE, -8ull,
+	};
+	unsigned int i;
+
+	add_stack(g, STACK2, 0, 1);
+	guest_map(g, 0x7f0050000000, STACKS_GPA, 1, PTE_W);
+	for (i = 0; i < ARRAY_SIZE(links); i++) {
+		link_stack(g, stack_end(g), links[i]);
+		expect_one_stack(g);
+	}
+}
+
+/* The kernel's stack does not lead to one in user pages, nor that of user space anywhere. */
+TEST_F(guest, links_of_other_privilege)
+{
+	struct guest *g = self->kernel;
+
+	guest_map(g, STACK2, STACKS_GPA, 1, PTE_W | PTE_U);
+	link_stack(g, stack_end(g), STACK2);
+	expect_one_stack(g);
+
+	g = self->user;
+	add_stack(g, STACK2, 0, 1);
+	link_stack(g, stack_end(g), STACK2);
+	expect_one_stack(g);
+}
+
+/* The root; 3 tables and 4 pages; 3 tables and 4 pages; and one that is of no use. */
+TEST_F(guest, lookups)
+{
+	struct guest *g = self->kernel;
+
+	add_stack(g, STACK2, 0, 4);
+	add_stack(g, STACK_FAR, 1, 4);
+	add_stack(g, STACK_FAR2, 2, 4);
+	g->rsp = STACK2 + 8;
+	link_stack(g, STACK2 + 4 * PAGE_SIZE, STACK_FAR + 8);
+	link_stack(g, STACK_FAR + 4 * PAGE_SIZE, STACK_FAR2 + 8);
+	expect_dumps(g, MAX_SIZE, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64,
+		{ { STACK2 + 8, MAX_SIZE - 8 }, { STACK_FAR + 8, MAX_SIZE - 8 } },
+	});
+}
+
+TEST(la57)
+{
+	const struct mode mode = { PAGING_LA57, true, 0, 1 };
+	struct guest *g;
+
+	if (!kvm_cpu_has(X86_FEATURE_LA57))
+		SKIP(return, "the host has no 5-level paging");
+	g = guest_new(&mode);
+	add_stack(g, 0xff12000000000000, 0, 1);
+	link_stack(g, stack_end(g), 0xff12000000000010);
+	expect_dumps(g, MAX_SIZE, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64,
+		{ { g->rsp, stack_end(g) - g->rsp }, { 0xff12000000000010, PAGE_SIZE - 16 } },
+	});
+	guest_free(g);
+}
+
+/* Behind the stack is more of the large page: the limit ends the dump. */
+TEST(large_page)
+{
+	struct guest *g = guest_new(&mode_kernel_2m);
+
+	expect_dumps(g, MAX_SIZE, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64, { { g->rsp, MAX_SIZE } },
+	});
+	guest_free(g);
+}
+
+/* ---- 32-bit code: linear addresses */
+
+TEST(compat)
+{
+	const struct mode mode = { PAGING_64, false, 3, 1 };
+	struct guest *g = guest_new(&mode);
+
+	fill(g, g->stack, stack_end(g));
+	expect_dumps(g, MAX_SIZE, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_32, { { g->rsp, stack_end(g) - g->rsp } },
+	});
+	g->rsp += 4;
+	expect_dumps(g, MAX_SIZE, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_32, { { g->rsp - 4, stack_end(g) - g->rsp + 4 } },
+	});
+	guest_free(g);
+}
+
+TEST(kernel_of_32_bits)
+{
+	struct guest *g = guest_new(&mode_kernel_pae);
+
+	fill(g, g->stack, stack_end(g));
+	expect_dumps(g, MAX_SIZE, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_32, { { g->rsp, stack_end(g) - g->rsp } },
+	});
+	guest_free(g);
+}
+
+/* ---- nothing is told */
+
+TEST(code_of_16_bits)
+{
+	struct guest *g = guest_new(&mode_kernel_pae);
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(g->vcpu, &sregs);
+	sregs.cs.db = 0;
+	sregs.cs.base = g->code;
+	vcpu_sregs_set(g->vcpu, &sregs);
+
+	g->code = 0;
+	expect_nothing(g);
+	guest_free(g);
+}
+
+TEST(paging_off)
+{
+	struct guest *g = guest_new(&mode_kernel_pae);
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(g->vcpu, &sregs);
+	sregs.cr0 &= ~X86_CR0_PG;
+	vcpu_sregs_set(g->vcpu, &sregs);
+
+	g->code = CODE_GPA;
+	g->rsp = g->stack_gpa[0] + 0x80;
+	expect_nothing(g);
+	guest_free(g);
+}
+
+TEST_F(guest, smm)
+{
+	struct guest *g = self->kernel;
+	struct kvm_vcpu_events events;
+
+	if (!kvm_has_cap(KVM_CAP_X86_SMM))
+		SKIP(return, "KVM has no SMM");
+
+	vm_set_user_memory_region(g->vm, 1 << 16 | MEM_SLOT, 0, 0, MEM_SIZE, guest_hva(g, 0));
+	vcpu_events_get(g->vcpu, &events);
+	events.flags |= KVM_VCPUEVENT_VALID_SMM;
+	events.smi.smm = 1;
+	vcpu_events_set(g->vcpu, &events);
+	expect_nothing(g);
+}
+
+TEST_F(guest, nested)
+{
+	if (!kvm_cpu_has(X86_FEATURE_SVM))
+		SKIP(return, "KVM has no nested SVM");
+
+	guest_enter_nested(self->kernel);
+	expect_nothing(self->kernel);
+	EXPECT_TRUE(self->kernel->vcpu->run->flags & KVM_RUN_X86_GUEST_MODE);
+}
+
+/* ---- other fields of the sample */
+
+TEST_F(guest, excluded_from_chains)
+{
+	struct perf_event_attr attr = attr_of_size(64);
+	struct expected expected = {
+		PERF_SAMPLE_REGS_ABI_64, { { self->user->rsp, 64 } },
+	};
+
+	attr.exclude_callchain_user = 1;
+	expect_dumps_attr(self->user, &attr, expected);
+	attr.exclude_callchain_kernel = 1;
+	expect_dumps_attr(self->user, &attr, expected);
+	expected.stacks[0].addr = self->kernel->rsp;
+	expect_dumps_attr(self->kernel, &attr, expected);
+}
+
+/* Registers and stack of the VMM would be taken for those of the guest. */
+TEST_F(guest, nothing_of_the_vmm)
+{
+	struct perf_event_attr attr = attr_of_size(64);
+	struct sampler sampler;
+	struct sample *sample = (struct sample *)record;
+	const uint64_t *p, *end;
+	struct dump dump = {};
+	int i;
+
+	attr.sample_type |= PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER;
+	attr.sample_regs_user = REGS_MASK;
+	attr.sample_stack_user = 1024;
+	sampler = sampler_open(&attr, CLOCK | CYCLES);
+	for (i = 0; i < MAX_RUNS && sampler_fewest(&sampler) < MIN_SAMPLES; i++) {
+		guest_sample(&sampler, self->user);
+		while (sampler_next(&sampler, sample, sizeof(record))) {
+			p = &sample->ips[sample->nr];
+			end = (void *)sample + sample->header.size;
+			ASSERT_EQ(p[0], PERF_SAMPLE_REGS_ABI_NONE);
+			ASSERT_EQ(p[1], 0);
+			ASSERT_EQ(parse_dump(p + 2, end, &dump), end);
+			ASSERT_EQ(dump.nr, 1);
+		}
+	}
+	EXPECT_GE(sampler_fewest(&sampler), MIN_SAMPLES);
+	sampler_close(&sampler);
+}
+
+/* ---- samples of the host */
+
+static bool next_record(struct source *source)
+{
+	const uint8_t *data = (uint8_t *)source->ring + source->ring->data_offset;
+	uint64_t mask = source->ring->data_size - 1, tail = source->ring->data_tail;
+	struct perf_event_header header;
+	size_t i;
+
+	if (tail == READ_ONCE(source->ring->data_head))
+		return false;
+	for (i = 0; i < sizeof(header); i++)
+		((uint8_t *)&header)[i] = data[(tail + i) & mask];
+	for (i = 0; i < header.size; i++)
+		((uint8_t *)record)[i] = data[(tail + i) & mask];
+	source->ring->data_tail = tail + header.size;
+	return true;
+}
+
+static void expect_host_samples(uint32_t stack_user)
+{
+	struct sample *sample = (struct sample *)record;
+	struct perf_event_attr attr = attr_of_size(MAX_SIZE);
+	unsigned int seen = 0, with_regs = 0, i;
+	struct dump dump = {};
+	struct sampler sampler;
+	const uint64_t *p, *end;
+
+	attr.sample_type |= PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER;
+	attr.sample_regs_user = REGS_MASK;
+	attr.sample_stack_user = stack_user;
+	sampler = sampler_open(&attr, CLOCK);
+	while (seen < MIN_SAMPLES) {
+		sampler_ioctl(&sampler, PERF_EVENT_IOC_ENABLE);
+		for (i = 0; i < 200000; i++)
+			asm volatile("");
+		sampler_ioctl(&sampler, PERF_EVENT_IOC_DISABLE);
+		while (next_record(&sampler.sources[0])) {
+			if (sample->header.type != PERF_RECORD_SAMPLE)
+				continue;
+			seen++;
+			p = &sample->ips[sample->nr];
+			end = (void *)sample + sample->header.size;
+			with_regs += *p == PERF_SAMPLE_REGS_ABI_64;
+			p += *p ? 1 + NR_REGS : 1;
+			p += *p ? 2 + *p / 8 : 1;
+			TEST_ASSERT(parse_dump(p, end, &dump) == end, "the record's size is wrong");
+			TEST_ASSERT(!dump.abi && !dump.nr, "the host's sample has a guest's dump");
+		}
+	}
+	TEST_ASSERT(with_regs == seen, "%u of %u samples have registers", with_regs, seen);
+	sampler_close(&sampler);
+}
+
+TEST(host)
+{
+	expect_host_samples(1024);
+}
+
+/* STACK_USER takes what is left of the 64 KiB of a record. */
+TEST(host_with_large_stack)
+{
+	expect_host_samples(65528);
+}
+
+/* ---- attributes */
+
+static int open_event(const struct perf_event_attr *attr)
+{
+	struct perf_event_attr copy = *attr;
+	int fd;
+
+	copy.size = sizeof(copy);
+	copy.disabled = 1;
+	fd = syscall(__NR_perf_event_open, &copy, 0, -1, -1, 0);
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 ? -errno : 0;
+}
+
+static struct perf_event_attr clock_attr(void)
+{
+	struct perf_event_attr attr = attr_of_size(MAX_SIZE);
+
+	attr.type = PERF_TYPE_SOFTWARE;
+	attr.config = PERF_COUNT_SW_CPU_CLOCK;
+	attr.sample_period = PERIOD;
+	return attr;
+}
+
+#define EXPECT_REFUSED(...)					\
+do {								\
+	struct perf_event_attr attr = clock_attr();		\
+	__VA_ARGS__;						\
+	EXPECT_EQ(open_event(&attr), -EINVAL);			\
+} while (0)
+
+TEST(bad_attributes)
+{
+	struct perf_event_attr good = clock_attr();
+
+	EXPECT_EQ(open_event(&good), 0);
+	good.config = PERF_COUNT_SW_TASK_CLOCK;
+	EXPECT_EQ(open_event(&good), 0);
+
+	EXPECT_REFUSED(attr.exclude_guest = 1);
+	EXPECT_REFUSED(attr.sample_stack_guest = MAX_SIZE + 8);
+	EXPECT_REFUSED(attr.sample_stack_guest = -8u);
+	EXPECT_REFUSED(attr.sample_stack_guest = 1020);
+	EXPECT_REFUSED(attr.sample_regs_guest = 0);
+	EXPECT_REFUSED(attr.sample_regs_guest |= 1ull << REG_DS);
+	EXPECT_REFUSED(attr.sample_regs_guest |= 3ull << REG_XMM0);
+	EXPECT_REFUSED(attr.__reserved_4 = 1);
+	EXPECT_REFUSED(attr.sample_type |= PERF_SAMPLE_GUEST_STACK << 1);
+}
+
+/* Events of the host; a program may use an event for output in any context. */
+TEST(events_of_the_host)
+{
+	EXPECT_REFUSED(attr.config = PERF_COUNT_SW_BPF_OUTPUT);
+	EXPECT_REFUSED(attr.config = PERF_COUNT_SW_PAGE_FAULTS);
+	EXPECT_REFUSED(attr.config = PERF_COUNT_SW_CONTEXT_SWITCHES);
+	EXPECT_REFUSED(attr.config = PERF_COUNT_SW_DUMMY);
+	EXPECT_REFUSED(attr.type = PERF_TYPE_TRACEPOINT);
+	EXPECT_REFUSED(attr.type = PERF_TYPE_BREAKPOINT);
+}
+
+/* The memory of events that are closed is given back. */
+TEST(open_and_close)
+{
+	struct perf_event_attr attr = clock_attr();
+	unsigned int i;
+
+	for (i = 0; i < 20000; i++)
+		ASSERT_EQ(open_event(&attr), 0);
+}
+
+/* ---- a guest that does what it likes with its stack pointer */
+
+/*
+ * the loop of lib/x86_64/guest_callchain.c with a new random %rsp in each round:
+ * imul %rax, %rsi; add %rdx, %rsi; mov %rsi, %rbp; shr $33, %rbp; and %r8, %rbp;
+ * or %rbx, %rbp; mov %rbp, %rsp
+ */
+static const uint8_t random_code[] = {
+	0x48, 0x0f, 0xaf, 0xf0, 0x48, 0x01, 0xd6, 0x48, 0x89, 0xf5,
+	0x48, 0xc1, 0xed, 0x21, 0x4c, 0x21, 0xc5, 0x48, 0x09, 0xdd, 0x48, 0x89, 0xec,
+	0xff, 0xc9, 0x75, 0xe5, 0xe6, 0x80
+};
+
+TEST_F(guest, random_stacks)
+{
+	struct perf_event_attr attr = attr_of_size(MAX_SIZE);
+	struct sampler sampler = sampler_open(&attr, CLOCK | CYCLES);
+	struct sample *sample = (struct sample *)record;
+	struct guest *g = self->kernel;
+	uint64_t addr, before;
+	unsigned int i, j;
+	const uint64_t *end;
+
+	guest_map_code(g, random_code, sizeof(random_code));
+	for (i = 0; i < 8; i++)
+		add_stack(g, g->stack + i * PAGE_SIZE, i, 1);
+	srandom(1);
+	for (addr = g->stack; addr < g->stack + 8 * PAGE_SIZE; addr += 8)
+		*word_at(g, addr) = g->stack + random() % (10 * PAGE_SIZE);
+	guest_run_unsampled(g);
+
+	before = guest_checksum(g);
+	for (i = 0; i < 10; i++) {
+		struct kvm_regs regs = guest_spin_regs(g, 100000);
+
+		regs.rax = 6364136223846793005;
+		regs.rdx = 1442695040888963407;
+		regs.rsi = random();
+		regs.rbx = g->stack;
+		regs.r8 = 0xfff8;
+		guest_sample_regs(&sampler, g, &regs);
+		while (sampler_next(&sampler, sample, sizeof(record))) {
+			struct dump dump = {};
+
+			end = (void *)sample + sample->header.size;
+			ASSERT_EQ(parse_dump(&sample->ips[sample->nr], end, &dump), end);
+			ASSERT_EQ(dump.abi, PERF_SAMPLE_REGS_ABI_64);
+			for (j = 0; j < dump.nr; j++)
+				ASSERT_LE(dump.stacks[j].size, MAX_SIZE);
+		}
+	}
+	EXPECT_GE(sampler_fewest(&sampler), MIN_SAMPLES);
+	EXPECT_EQ(guest_checksum(g), before);
+	sampler_close(&sampler);
+}
+
+int main(int argc, char *argv[])
+{
+	sampler_wait_for_timers();
+	return test_harness_run(argc, argv);
+}
