@@ -85,6 +85,16 @@ int perf_guest_dump_check_attr(const struct perf_event_attr *attr)
 	return has_dump_callback() ? 0 : -EOPNOTSUPP;
 }
 
+/* A PMU may make a tracepoint or a probe of an event of its own type. */
+static bool is_trace_event(const struct perf_event *event)
+{
+#ifdef CONFIG_EVENT_TRACING
+	return event->tp_event;
+#else
+	return false;
+#endif
+}
+
 /* The memory belongs to the event, and is charged to who has opened it. */
 int perf_guest_dump_alloc(struct perf_event *event)
 {
@@ -92,8 +102,7 @@ int perf_guest_dump_alloc(struct perf_event *event)
 
 	if (!(event->attr.sample_type & PERF_SAMPLE_GUEST_STACK))
 		return 0;
-	/* A PMU may make a tracepoint or a probe of an event of its own type. */
-	if (event->tp_event)
+	if (is_trace_event(event))
 		return -EINVAL;
 
 	event->guest_dump = kvzalloc_node(struct_size(event->guest_dump, data,

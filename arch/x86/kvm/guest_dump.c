@@ -62,8 +62,9 @@ static void dump_regs(struct kvm_vcpu *vcpu, struct pt_regs *regs)
 		.r14 = kvm_r14_read(vcpu), .r15 = kvm_r15_read(vcpu),
 		.ip = kvm_rip_read(vcpu),
 		.flags = kvm_x86_call(get_rflags)(vcpu),
-		.cs = guest_selector(vcpu, VCPU_SREG_CS),
-		.ss = guest_selector(vcpu, VCPU_SREG_SS),
+		/* all 64 bits */
+		.csx = guest_selector(vcpu, VCPU_SREG_CS),
+		.ssx = guest_selector(vcpu, VCPU_SREG_SS),
 	};
 }
 

@@ -46,7 +46,9 @@ void evsel__config_guest_dump(struct evsel *evsel, u32 size)
 
 static bool take(const __u64 **array, const void *end, u64 words, const u64 **field)
 {
-	if (words > (size_t)(end - (const void *)*array) / sizeof(u64))
+	/* the fields before this one may have been beyond the end */
+	if ((const void *)*array > end ||
+	    words > (size_t)(end - (const void *)*array) / sizeof(u64))
 		return false;
 	*field = (const u64 *)*array;
 	*array += words;

@@ -64,6 +64,7 @@ struct module {
 
 struct guest_kernel {
 	char *moddir;
+	char release[80];	/* empty if it is not known */
 
 	/* of the kernel itself; addresses in the table are those in the image */
 	struct orc_table table;
@@ -267,6 +268,8 @@ static int read_vmlinuz(struct guest_kernel *kernel, const char *path, const cha
 		err = -EINVAL;
 	} else {
 		err = read_kernel_table(kernel, &sections, format);
+		if (release)
+			snprintf(kernel->release, sizeof(kernel->release), "%s", release);
 	}
 out:
 	elf_file__close(&file);
@@ -504,11 +507,16 @@ struct module_file {
 	u64 *bases;	/* of the sections in the guest; 0 if it is not known */
 };
 
+/* The code of a section that stays; kallsyms does not have the names of the others. */
 static bool is_code(struct elf_file *file, size_t section, GElf_Shdr *shdr)
 {
 	Elf_Scn *scn = elf_getscn(file->elf, section);
+	const char *name;
 
-	return scn && gelf_getshdr(scn, shdr) && shdr->sh_flags & SHF_EXECINSTR;
+	if (!scn || !gelf_getshdr(scn, shdr) || !(shdr->sh_flags & SHF_EXECINSTR))
+		return false;
+	name = elf_strptr(file->elf, file->shstrndx, shdr->sh_name);
+	return name && !strstarts(name, ".init") && !strstarts(name, ".exit");
 }
 
 /* All symbols of a section must lead to the same address of it. */
@@ -636,10 +644,19 @@ static const char *module_release(struct elf_file *file, char *buf, size_t size)
 	return buf;
 }
 
+/* Are these releases the same, up to the first space? */
+static bool is_same_release(const char *a, const char *b)
+{
+	size_t size = strcspn(a, " ");
+
+	return size == strcspn(b, " ") && !strncmp(a, b, size);
+}
+
 static void read_module(struct guest_kernel *kernel, struct module *module)
 {
-	char path[PATH_MAX], msg[256], release[64];
+	char path[PATH_MAX], msg[256], buf[64];
 	struct module_file m = {};
+	const char *release;
 
 	module->tried = true;
 	if (!kernel->moddir || !find_module_file(kernel->moddir, module->name, path, 16)) {
@@ -650,18 +667,26 @@ static void read_module(struct guest_kernel *kernel, struct module *module)
 		pr_warning("--guestmoddir: %s %s\n", path, msg);
 		return;
 	}
-	if (read_module_file(kernel, module, &m,
-			     module_release(&m.file, release, sizeof(release))))
+	release = module_release(&m.file, buf, sizeof(buf));
+	if (release && *kernel->release && !is_same_release(release, kernel->release))
+		pr_warning("--guestmoddir: %s is a module of Linux %.*s, the guest's kernel is %s\n",
+			   path, (int)strcspn(release, " "), release, kernel->release);
+	else if (read_module_file(kernel, module, &m, release))
 		pr_warning("--guestmoddir: %s is not the module that the guest has loaded\n",
 			   path);
 	elf_file__close(&m.file);
 }
+
+/* Modules are below the fixmap, see Documentation/arch/x86/x86_64/mm.rst. */
+#define MODULES_END	0xffffffffff000000ULL
 
 /* The module that has the last symbol at or below ip. */
 static struct module *module_at(struct guest_kernel *kernel, u64 ip)
 {
 	size_t low = 0, high = kernel->nr_symbols, mid;
 
+	if (ip >= MODULES_END)
+		return NULL;
 	while (low < high) {
 		mid = low + (high - low) / 2;
 		if (kernel->symbols[mid].addr <= ip)

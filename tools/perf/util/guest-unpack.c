@@ -65,7 +65,8 @@ static __printf(3, 4) int fail(char *msg, size_t msg_size, const char *fmt, ...)
 	return -EINVAL;
 }
 
-static bool unpack_grow(struct unpack *u)
+/* Without a library for any format, nobody calls this. */
+static bool __maybe_unused unpack_grow(struct unpack *u)
 {
 	size_t room = u->room ? 2 * u->room : (size_t)1 << 20;
 	u8 *out = room > MAX_UNPACKED ? NULL : realloc(u->out, room);

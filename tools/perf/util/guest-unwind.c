@@ -51,6 +51,7 @@ struct guest_vm {
 	unsigned int samples;
 	unsigned int in_text;
 	bool is_stale;
+	pid_t refused;		/* the first VM that was found to have another kernel */
 };
 
 static LIST_HEAD(vms);
@@ -114,23 +115,30 @@ void guest_unwind__disable(void)
 	is_disabled = true;
 }
 
+static void forget_samples(struct guest_vm *vm)
+{
+	vm->samples = 0;
+	vm->in_text = 0;
+	vm->is_stale = false;
+}
+
 /* The release in a file such as /proc/sys/kernel/osrelease */
 static bool read_release(const char *root, char *release, size_t size)
 {
 	char path[PATH_MAX];
-	bool ok = false;
-	FILE *file;
+	ssize_t len;
+	int fd;
 
 	snprintf(path, sizeof(path), "%s/proc/sys/kernel/osrelease", root);
-	file = fopen(path, "r");
-	if (!file)
+	if (guest_file__open(path, &fd))
 		return false;
-	if (fgets(release, size, file)) {
-		release[strcspn(release, "\n")] = 0;
-		ok = *release;
-	}
-	fclose(file);
-	return ok;
+	len = read(fd, release, size - 1);
+	close(fd);
+	if (len <= 0)
+		return false;
+	release[len] = 0;
+	release[strcspn(release, "\n")] = 0;
+	return *release && !strchr(release, '/');
 }
 
 /* Below --guestmount, a VM's kernel and modules are where distributions have them. */
@@ -171,13 +179,20 @@ static struct guest_vm *find_mounted_vm(struct machine *machine)
 	return vm;
 }
 
-/* One vmlinuz is that of one VM. Which one cannot be told: take the first. */
+/*
+ * One vmlinuz is that of one VM. Which one cannot be told: take the first, or the next if
+ * that has another kernel.
+ */
 static struct guest_vm *find_default_vm(pid_t pid)
 {
 	static bool warned;
 
 	if (!default_vm.kernel)
 		return NULL;
+	if (default_vm.is_stale && default_vm.pid != pid && !default_vm.refused) {
+		default_vm.refused = default_vm.pid;
+		forget_samples(&default_vm);
+	}
 	if (!default_vm.samples || default_vm.pid == pid) {
 		default_vm.pid = pid;
 		return &default_vm;
@@ -276,4 +291,7 @@ void guest_unwind__finish(void)
 	if (!has_kernel())
 		pr_warning("The samples have the stacks of the guest's kernel: --guestvmlinuz=FILE would show its call chains.\n");
 	has_dumps = false;
+	/* the next file may be of other VMs */
+	forget_samples(&default_vm);
+	default_vm.refused = 0;
 }

@@ -323,7 +323,7 @@ static bool orc_step(struct orc_state *state, const struct orc_entry *entry)
 	if (!frame_address(state, entry, &addr) || !step_by_type(state, entry, addr))
 		return false;
 	if (entry->type != ORC_CALL && (state->cs & 3) == 3)
-		return orc_stop(state, ORC_RESULT_USER);
+		return orc_stop(state, (s64)state->ip < 0 ? ORC_RESULT_BAD : ORC_RESULT_USER);
 	if (!find_bp(state, entry, addr) || !check_progress(state, sp))
 		return false;
 	state->signal = entry->signal;
