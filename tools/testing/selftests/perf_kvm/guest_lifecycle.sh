@@ -11,8 +11,8 @@
 #    to memory, but for the period cut short. So do they if a CPU goes offline.
 #  - A guest that samples is reset, or boots another kernel: sampling works afterwards. No
 #    NMI is for an unknown reason.
-#  - Where the host gives guests branch stacks, all samples have one. It is full but for
-#    those right after the guest or the task has started to run.
+#  - So do branch stacks, where the host gives them to guests: they are full, but for those
+#    right after the task has started to run.
 #  - After an error of the host, the count is of a part of the time, and scaled.
 #  - No event is left in the host for a guest that sleeps, was reset, or has booted
 #    another kernel by kexec or after a crash.
@@ -65,7 +65,7 @@ branches=
 start_recording()
 {
 	guest_run "n=\$(pidof loop sleep | wc -w); \
-		$perf record -q $branches --sample-cpu --period -o perf.data -c $period $* \
+		$perf record -q --sample-cpu --period -o perf.data -c $period $* \
 			> /dev/null 2> err.record & \
 		until [ \$(pidof loop sleep | wc -w) -gt \$n ]; do :; done; usleep 100000"
 }
@@ -76,14 +76,14 @@ stop_recording()
 	guest_run "while pidof perf > /dev/null; do :; done; cat err.record" > "$data/record"
 	sed 's/^/# /' "$data/record"
 	[ ! -s "$data/record" ] &&
-	guest_run "$perf script -i perf.data -F comm,cpu,period" > "$data/script" &&
-	{ [ -z "$branches" ] || full_stacks; }
+	guest_run "$perf script -i perf.data -F comm,cpu,period" > "$data/script"
 }
 
-# full_stacks: the first samples of the loop have 16 branches; more take perf minutes here
+# full_stacks: the samples of the loop have 16 branches
 full_stacks()
 {
-	guest_run "$perf script -i perf.data -F comm,brstack | head -n 400" |
+	[ -n "$branches" ] || return 0
+	guest_run "$perf script -i perf.data -F comm,brstack" |
 		awk '$1 == "loop" { n++; full += NF == 17 }
 		     END { printf "# %d of %d stacks are full\n", full, n
 			   exit full < n - n / 50 - 2 }'
@@ -108,7 +108,7 @@ records_afresh()
 {
 	guest_run "$perf record -q $branches --sample-cpu --period -o perf.data -c $period \
 		-e instructions:u ${1:-} loop 50000000 > /dev/null 2> err.record"
-	stop_recording && sampled_all 50000000 && quiet
+	stop_recording && sampled_all 50000000 && full_stacks && quiet
 }
 
 # No NMI came to the guest that was nobody's.
