@@ -97,27 +97,23 @@ void pv_branch_forget(struct pv_pmu_cpu *cpuc)
 }
 
 /*
- * The NMI handler has taken the overflows: records of later ones are for the next NMI.
+ * The NMI handler has taken the overflows: their records are newer than those of the last
+ * time, and records of later overflows are for the next NMI. Another CPU may have had a
+ * page where this one has none.
  */
 void pv_branch_latch(struct pv_pmu_cpu *cpuc)
 {
 	struct pv_pmu_branch_state *state = &cpuc->branch;
-	u64 newest = state->used;
+	u64 newest = state->newest;
 	unsigned int i;
 
-	if (!state->slots)
+	if (!state->page)
 		return;
 
 	for (i = 0; i < KVM_PV_PMU_NR_BRANCH_RECORDS; i++)
 		newest = max(newest, READ_ONCE(state->page->records[i].number));
+	state->used = state->newest;
 	state->newest = newest;
-}
-
-/* The slot has another event: what was recorded for the former one is not for this one. */
-void pv_branch_skip(struct pv_pmu_cpu *cpuc)
-{
-	pv_branch_latch(cpuc);
-	cpuc->branch.used = cpuc->branch.newest;
 }
 
 /* The newest record for the slot that no NMI before this one has used, or NULL */

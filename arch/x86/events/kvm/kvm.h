@@ -107,7 +107,7 @@ struct pv_pmu_slot {
  * @page:	shared with the host, or NULL
  * @slots:	the open slots with branch stacks
  * @task:	the task that ran when the host last emptied the stack, for comparison alone
- * @used:	number of the newest record that former NMIs have used; NMI
+ * @used:	@newest of the NMI before; NMI
  * @newest:	number of the newest record when the NMI took the overflows; NMI
  */
 struct pv_pmu_branch_state {
@@ -226,7 +226,6 @@ void pv_sample_exit(void);
 int pv_branch_set_request(const struct pv_pmu_cpu *cpuc, struct perf_event *event);
 void pv_branch_forget(struct pv_pmu_cpu *cpuc);
 void pv_branch_latch(struct pv_pmu_cpu *cpuc);
-void pv_branch_skip(struct pv_pmu_cpu *cpuc);
 void pv_branch_save(struct pv_pmu_cpu *cpuc, struct perf_event *event,
 		    struct perf_sample_data *data);
 

@@ -133,12 +133,11 @@ static int pv_sample_nmi(unsigned int cmd, struct pt_regs *regs)
 	pv_sample_expect_nmi(cpuc);
 	inc_irq_stat(apic_perf_irqs);
 	cpuc->in_overflow = true;
-	pv_branch_latch(cpuc);
+	if (cpuc->branch.slots)
+		pv_branch_latch(cpuc);
 	for_each_set_bit(slot, &slots, KVM_PV_PMU_NR_SLOTS)
 		pv_sample_slot(cpuc, slot, regs);
 	cpuc->in_overflow = false;
-	/* the next overflow has a newer record */
-	cpuc->branch.used = cpuc->branch.newest;
 
 	/* time the host took for something else is not the handler's */
 	steal = paravirt_steal_clock(cpu) - steal;

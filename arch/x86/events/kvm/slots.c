@@ -365,7 +365,8 @@ static int pv_slot_open(struct pv_pmu_cpu *cpuc, struct perf_event *event, u32 g
 		cpuc->sampling |= BIT(slot);
 	if (has_branch_stack(event)) {
 		cpuc->branch.slots |= BIT(slot);
-		pv_branch_skip(cpuc);
+		/* records of the slot's former event are not for this one */
+		pv_branch_latch(cpuc);
 	}
 	return slot;
 }

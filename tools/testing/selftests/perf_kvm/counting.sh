@@ -107,6 +107,23 @@ counts()
 	cut -d, -f1 "$data/stat" | tr '\n' ' '
 }
 
+# record ARG...: run "perf record" in the guest
+record()
+{
+	guest_run "$perf record -q -o perf.data $* > /dev/null 2> err || cat err" > "$data/record"
+	sed 's/^/# /' "$data/record"
+	[ ! -s "$data/record" ]
+}
+
+# script FIELDS [ARG...]: $data/script gets a line for each sample of the guest
+script()
+{
+	fields=$1
+	shift
+	guest_run "$perf script -i perf.data -F $fields $*" > "$data/script" ||
+		fail "$(head -n 1 "$data/script")"
+}
+
 # make_repeatable: fixed addresses and a fixed rate in the guest, after each boot
 make_repeatable()
 {

@@ -33,23 +33,6 @@ length=50000000
 # Functions that run on a host alone
 host_functions='svm_|vcpu_enter_guest|kvm_arch_vcpu|amd_pmu|perf_event_nmi_handler'
 
-# record ARG...: run "perf record" in the guest
-record()
-{
-	guest_run "$perf record -q -o perf.data $* > /dev/null 2> err || cat err" > "$data/record"
-	sed 's/^/# /' "$data/record"
-	[ ! -s "$data/record" ]
-}
-
-# script FIELDS [ARG...]: $data/script gets a line for each sample of the guest
-script()
-{
-	fields=$1
-	shift
-	guest_run "$perf script -i perf.data -F $fields $*" > "$data/script" ||
-		fail "$(head -n 1 "$data/script")"
-}
-
 # host_record ARG...: record on the host, while a program runs in the guest
 host_record()
 {

@@ -34,23 +34,6 @@
 period=50021
 length=50000000
 
-# record ARG...: run "perf record" in the guest
-record()
-{
-	guest_run "$perf record -q -o perf.data $* > /dev/null 2> err || cat err" > "$data/record"
-	sed 's/^/# /' "$data/record"
-	[ ! -s "$data/record" ]
-}
-
-# script FIELDS [ARG...]: $data/script gets a line for each sample of the guest
-script()
-{
-	fields=$1
-	shift
-	guest_run "$perf script -i perf.data -F $fields $*" > "$data/script" ||
-		fail "$(head -n 1 "$data/script")"
-}
-
 # host_script FIELDS ARG...: the same of "perf record ARG..." on the host
 host_script()
 {

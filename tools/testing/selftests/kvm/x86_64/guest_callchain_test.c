@@ -211,15 +211,8 @@ TEST(segment_bases)
 TEST(code_of_16_bits)
 {
 	struct guest *g = guest_new(&mode_kernel_pae);
-	struct kvm_sregs sregs;
 
-	/* the offset of the code is below 64 KiB */
-	vcpu_sregs_get(g->vcpu, &sregs);
-	sregs.cs.db = 0;
-	sregs.cs.base = g->code;
-	vcpu_sregs_set(g->vcpu, &sregs);
-
-	g->code = 0;
+	guest_set_16_bits(g);
 	expect_frames(g, 0);
 	guest_free(g);
 }

@@ -554,14 +554,8 @@ TEST(kernel_of_32_bits)
 TEST(code_of_16_bits)
 {
 	struct guest *g = guest_new(&mode_kernel_pae);
-	struct kvm_sregs sregs;
 
-	vcpu_sregs_get(g->vcpu, &sregs);
-	sregs.cs.db = 0;
-	sregs.cs.base = g->code;
-	vcpu_sregs_set(g->vcpu, &sregs);
-
-	g->code = 0;
+	guest_set_16_bits(g);
 	expect_nothing(g);
 	guest_free(g);
 }

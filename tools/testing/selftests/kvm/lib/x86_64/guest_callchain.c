@@ -319,6 +319,18 @@ void guest_run_unsampled(struct guest *g)
 	guest_vcpu_run(g->vcpu, &regs);
 }
 
+/* Make the code that of 16 bits: its offset is below 64 KiB. */
+void guest_set_16_bits(struct guest *g)
+{
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(g->vcpu, &sregs);
+	sregs.cs.db = 0;
+	sregs.cs.base = g->code;
+	vcpu_sregs_set(g->vcpu, &sregs);
+	g->code = 0;
+}
+
 static void copy_segment(struct vmcb_seg *to, const struct kvm_segment *from)
 {
 	*to = (struct vmcb_seg) {
