@@ -29,14 +29,14 @@
 caps=/sys/bus/event_source/devices/cpu/caps
 entries=16
 period=10000
-length=50000000
+length=20000000
 # Functions that run on a host alone
 host_functions='svm_|vcpu_enter_guest|kvm_arch_vcpu|amd_pmu|perf_event_nmi_handler'
 
 # host_record ARG...: record on the host, while a program runs in the guest
 host_record()
 {
-	$perf "$@" -q -a -o "$data/host.data" usleep 100000 > "$data/out" 2> "$data/err"
+	$perf "$@" -q -a -o "$data/host.data" usleep 50000 > "$data/out" 2> "$data/err"
 	result=$?
 	sed 's/^/# /' "$data/err"
 	return $result
@@ -139,7 +139,7 @@ other_events()
 			loop_alone || fail "$event" || return
 	done
 	# to find the period takes some samples, while the program is being started
-	record -b -F 2000 -e cycles:u loop 500000000 && script brstack && loop_alone 20
+	record -b -F 2000 -e cycles:u loop 200000000 && script brstack && loop_alone 20
 }
 
 # filtered FILTER KIND...
@@ -198,12 +198,12 @@ levels_of_targets()
 privilege_levels()
 {
 	for level in u k; do
-		record -j any,$level -e branches -c 1009 pingpong 2000 && script brstack || return
+		record -j any,$level -e branches -c 1009 pingpong 1000 && script brstack || return
 		set -- $(levels_of_targets)
 		echo "# -j any,$level: $1 branches to the kernel, $2 to user space"
 		case $level in
-		u)	[ $1 = 0 ] && [ $2 -gt 500 ] ;;
-		k)	[ $1 -gt 5000 ] && [ $2 = 0 ] ;;
+		u)	[ $1 = 0 ] && [ $2 -gt 250 ] ;;
+		k)	[ $1 -gt 2500 ] && [ $2 = 0 ] ;;
 		esac || fail "-j any,$level" || return
 	done
 }
@@ -211,7 +211,7 @@ privilege_levels()
 # Guest and host may have the same kernel: names tell what a guest does not do.
 no_branch_of_the_host()
 {
-	record -a -b -e branches -c 10007 pingpong 5000 && script brstacksym || return
+	record -a -b -e branches -c 20011 pingpong 5000 && script brstacksym || return
 	pairs
 	echo "# $(wc -l < "$data/script") samples, $(wc -l < "$data/pairs") branches"
 	[ "$(wc -l < "$data/pairs")" -gt 5000 ] || fail "too few branches" || return
@@ -223,7 +223,7 @@ no_branch_of_the_host()
 # stack.
 programs()
 {
-	record -b -e branches:u -c 2003 \
+	record -b -e branches:u -c 5003 \
 		"sh -c 'branches 100 3000 & branches_other 100 3000; wait'" &&
 	script comm,brstack || return
 	cp "$data/script" "$data/both"
@@ -236,7 +236,7 @@ of_program()
 	grep -w $1 "$data/both" > "$data/script"
 	pairs
 	echo "# $1: $(wc -l < "$data/script") samples, $(wc -l < "$data/pairs") branches"
-	[ "$(wc -l < "$data/pairs")" -gt 5000 ] || fail "too few branches" || return
+	[ "$(wc -l < "$data/pairs")" -gt 2500 ] || fail "too few branches" || return
 	equal "branches of the other program" "$(grep -c " $2" "$data/pairs")" 0
 }
 
