@@ -17,8 +17,9 @@
  * Calls by a pointer and through a PLT prove nothing: where they lead is not in the file.
  * Where the function of the sample itself has not set up its frame, or never does, or is
  * about to return, the chain lacks its caller, and the call leads to that: it passes if
- * the file has a direct call of the sample's function in it. Tail calls are not looked
- * for: a chain with one has no names.
+ * the file has a direct call of the sample's function in it. A call that leads to the
+ * sample's function itself proves nothing then. Tail calls are not looked for: a chain
+ * with one has no names.
  */
 #include <elf.h>
 #include <stdlib.h>
@@ -193,6 +194,7 @@ static enum proof prove_call(struct guest_image *image, u64 target, struct frame
 	u64 ip = below->own ? below->ip : below->ip - 1;
 	struct guest_segment *segment = guest_image__segment(image, ip);
 	struct symbol *called, *sym;
+	bool lacks_caller;
 	u64 start;
 
 	if (!below->known || !segment)
@@ -203,12 +205,14 @@ static enum proof prove_call(struct guest_image *image, u64 target, struct frame
 		return REFUTED;
 
 	start = map__unmap_ip(segment->map, sym->start);
+	lacks_caller = below->own && may_lack_frame(image, sym, ip);
+	if (called == sym && target != start)
+		return REFUTED;
 	if (called == sym)
-		return target == start ? PROVEN : REFUTED;
+		return lacks_caller ? UNKNOWN : PROVEN;
 	if (is_plt(called))
 		return UNKNOWN;
-	if (below->own && may_lack_frame(image, sym, ip) &&
-	    has_call(image, called, target, start))
+	if (lacks_caller && has_call(image, called, target, start))
 		return PROVEN;
 	return REFUTED;
 }
