@@ -134,6 +134,7 @@ struct pv_pmu_branch_state {
  * @sampling:	slots with overflows, of @open
  * @committed:	slots that the host has open
  * @running:	slots that the host has running
+ * @leaving:	the slot whose last user is about to go
  * @fresh:	slots whose reports have been brought up to date in this batch
  * @changed:	slots to be committed again, because their period has changed, or for an
  *		empty branch stack
@@ -164,6 +165,7 @@ struct pv_pmu_cpu {
 	unsigned long sampling;
 	unsigned long committed;
 	unsigned long running;
+	unsigned long leaving;
 	unsigned long fresh;
 	unsigned long changed;
 	unsigned long retry;
@@ -212,6 +214,7 @@ void pv_slot_put(struct pv_pmu_cpu *cpuc, struct perf_event *event);
 void pv_slot_change_period(struct pv_pmu_cpu *cpuc, struct perf_event *event);
 struct pv_pmu_value pv_slot_value(const struct pv_pmu_cpu *cpuc, unsigned int slot);
 void pv_slots_commit(struct pv_pmu_cpu *cpuc);
+void pv_slot_leave(struct pv_pmu_cpu *cpuc, unsigned int slot);
 void pv_slots_empty_stack(struct pv_pmu_cpu *cpuc);
 void pv_slots_detach(struct pv_pmu_cpu *cpuc);
 

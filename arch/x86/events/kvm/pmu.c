@@ -157,12 +157,16 @@ static int pv_pmu_add(struct perf_event *event, int flags)
 
 static void pv_pmu_del(struct perf_event *event, int flags)
 {
+	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
 	struct hw_perf_event *hwc = &event->hw;
 
 	/* the slot may count, even if the NMI handler has stopped the event */
-	pv_pmu_read(event);
+	if (!(hwc->state & PERF_HES_UPTODATE)) {
+		pv_slot_leave(cpuc, hwc->idx);
+		pv_pmu_update(event);
+	}
 	WRITE_ONCE(hwc->state, PERF_HES_STOPPED | PERF_HES_UPTODATE);
-	pv_slot_put(this_cpu_ptr(&pv_pmu_cpu), event);
+	pv_slot_put(cpuc, event);
 	hwc->idx = -1;
 	if (has_branch_stack(event))
 		perf_sched_cb_dec(event->pmu);
