@@ -209,7 +209,8 @@ goes_elsewhere_recording()
 {
 	start_recording -e instructions:u $(with_branches 20000003 loop 2000000000) || return
 	guest_migrate || fail "the migration failed" || return
-	equal "events on the new host" "$(events)" "$($guest_branches && echo 2 || echo 1)" || return
+	recording=$($guest_branches && echo 2 || echo 1)
+	equal "events on the new host" "$(events)" "$recording" || return
 	guest_run "pidof loop" > /dev/null || fail "the loop ended before the migration" || return
 	stop_recording && sampled_all 2000000000 1 && full_stacks 98 && records_afresh
 }
