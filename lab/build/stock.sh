@@ -4,7 +4,8 @@
 # Fetch Debian's kernels, for tests with a guest that knows nothing of this series:
 # build/stock/VERSION gets the vmlinuz, what perf reads of it unpacked (vmlinux, as to
 # unpack takes minutes under emulation), the modules that the guest loads, as they are in
-# the package (modules), and an image with them to add to the guest's (guest.cpio).
+# the package (modules), an image with them to add to the guest's (guest.cpio), and a
+# module of ours, built with the kernel's headers (unwind_samples.ko).
 # Without a network, or without apt-get, there are none, and the tests skip.
 
 . "$(dirname "$0")/../lib.sh"
@@ -69,14 +70,55 @@ fetch()
 	rm -rf "$tmp"
 }
 
+# header_packages VERSION: what modules of the kernel are built with
+header_packages()
+{
+	echo "linux-headers-$1"
+	apt-cache depends "linux-headers-$1" |
+		sed -n 's/.*Depends: \(linux-\(headers\|kbuild\)-.*\)/\1/p'
+}
+
+# module VERSION: build our module
+module()
+{
+	local version=$1 tmp=$stock.headers headers
+
+	rm -rf "$tmp"
+	mkdir -p "$tmp"
+	# shellcheck disable=SC2046 # a word each
+	(cd "$tmp" && apt-get -q download $(header_packages "$version")) || return
+	for package in "$tmp"/*.deb; do
+		dpkg-deb -x "$package" "$tmp/root" || return
+	done
+	headers=$(realpath "$tmp/root/usr/src/linux-headers-$version")
+	# it includes the Makefile of its place below /
+	sed -i "s,/usr/src/,${headers%/*}/," "$headers/Makefile" || return
+	cp -r lab/vm/modules "$tmp/modules"
+	submake -C "$headers" M="$(realpath "$tmp/modules")" modules || return
+	strip --strip-debug "$tmp/modules/unwind_samples.ko"
+	cp "$tmp/modules/unwind_samples.ko" "$stock/$version/"
+	cat lab/vm/modules/* > "$stock/$version/built-from"
+	rm -rf "$tmp"
+}
+
+has_module()
+{
+	cat lab/vm/modules/* | unchanged "$stock/$1/built-from" "$stock/$1/unwind_samples.ko"
+}
+
 lock "$stock"
 for meta in $metas; do
 	[ "${DEPS:-}" != no ] || break
 	name=$(package "$meta")
-	if [ -z "$name" ] || [ -d "$stock/${name#linux-image-}" ]; then
-		continue
+	version=${name#linux-image-}
+	[ -n "$name" ] || continue
+	if [ ! -d "$stock/$version" ]; then
+		say STOCK "$name"
+		(logged "$BUILD/stock.log" "fetching $name" fetch "$name") ||
+			{ say NOTE "there is no $name: tests do without it"; continue; }
 	fi
-	say STOCK "$name"
-	(logged "$BUILD/stock.log" "fetching $name" fetch "$name") ||
-		say NOTE "there is no $name: tests do without it"
+	has_module "$version" && continue
+	say STOCK "$stock/$version/unwind_samples.ko"
+	(logged "$BUILD/stock.log" "building a module for $version" module "$version") ||
+		say NOTE "there are no headers of $version: tests do without them"
 done

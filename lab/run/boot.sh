@@ -19,8 +19,9 @@
 # MEM in MiB (3072); APPEND, kernel parameters; PMU, the PMU of the CPU (full;
 # pmu=off for none); ICOUNT=off, CPUs run at the same time, runs differ and counts are
 # not exact; LAB_KERNEL, the kernel of host and guest (debug, or else the plain kernel);
-# HOST_ADD, an initramfs image to append to the host's; DRYRUN=1, print the QEMU command
-# and stop.
+# HOST_ADD, an initramfs image to append to the host's; STOCK, a directory of build/stock,
+# whose kernel boots with the guest's image instead of the host: JOB is a script of
+# lab/vm/guest; DRYRUN=1, print the QEMU command and stop.
 
 . "$(dirname "$0")/../lib.sh"
 
@@ -30,6 +31,11 @@ shift
 dir=$(realpath -m "$OUT/$name.new")
 build=$(realpath -m "$BUILD")
 image=$build/host${LAB_KERNEL:+-$LAB_KERNEL}.cpio
+kernel=$(realpath -m "$(kernel_dir "${LAB_KERNEL:-}")")/arch/x86/boot/bzImage
+if [ -n "${STOCK:-}" ]; then
+	image=$build/guest.cpio
+	kernel=$(realpath -m "$STOCK")/vmlinuz
+fi
 initrd=$image
 [ -z "${HOST_ADD:-}" ] || initrd=$dir/initrd.cpio
 timeout=${TIMEOUT:-600}
@@ -47,7 +53,7 @@ qemu=("$build/qemu/bin/qemu-system-x86_64" -name "guestperf-$name"
 	-nodefaults -no-user-config -display none -no-reboot
 	-machine dump-guest-core=off
 	-cpu "EPYC-Rome,-pcid,-tsc-deadline,+la57,$pmu" -smp "${CPUS:-1}" -m "${MEM:-3072}"
-	-kernel "$(realpath -m "$(kernel_dir "${LAB_KERNEL:-}")")/arch/x86/boot/bzImage"
+	-kernel "$kernel"
 	-initrd "$initrd"
 	-device virtio-serial-pci)
 append="console=ttyS0 panic=-1 oops=panic no5lvl nmi_watchdog=0 ${APPEND:-}"

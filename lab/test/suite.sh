@@ -44,6 +44,8 @@ run()
 	tree | lab | deb | series | lists | abi | fuzz)
 			tied "lab/test/scripts/$suite.sh" ;;
 	deb_modules)	tied lab/test/scripts/deb.sh modules ;;
+	unwinder)	lab/build/stock.sh 2>&1 | sed 's/^/# /' || return
+			tied lab/test/scripts/unwinder.sh ;;
 	fuzz_long)	tied lab/test/scripts/fuzz.sh 20 5000 ;;
 	fuzz_debug)	debug_image || return
 			TIMEOUT=${TIMEOUT:-14400} LAB_KERNEL=debug \
