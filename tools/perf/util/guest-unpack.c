@@ -176,7 +176,7 @@ static const struct packer {
 #endif
 	{ "lz4", "\x02\x21\x4c\x18", 4, NULL },
 	{ "bzip2", "BZh", 3, NULL },
-	{ "lzo", "\x89LZO", 4, NULL },
+	{ "lzop", "\x89LZO", 4, NULL },
 	{ "lzma", "\x5d\0\0", 3, NULL },
 };
 
@@ -228,8 +228,10 @@ static int unpack_file(struct unpack *u, struct guest_image_data *image, char *m
 	if (!packer || !packer->unpack) {
 		if (packer)
 			return fail(msg, msg_size,
-				    "is packed with %s: unpack it with scripts/extract-vmlinux",
-				    packer->name);
+				    "is packed with %s, which this perf cannot unpack: use %s%s first",
+				    packer->name,
+				    is_vmlinuz ? "scripts/extract-vmlinux" : packer->name,
+				    is_vmlinuz ? "" : " -d");
 		if (is_vmlinuz && !u->in_size)
 			return fail(msg, msg_size, "is not complete");
 		return fail(msg, msg_size, "is neither an ELF file nor a packed one");

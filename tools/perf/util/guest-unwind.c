@@ -50,6 +50,8 @@ struct guest_vm {
 	const char *symbols;	/* their file */
 	unsigned int samples;
 	unsigned int in_text;
+	unsigned int chains;
+	unsigned int rooted;	/* chains that end where calls begin */
 	bool is_stale;
 	pid_t refused;		/* the first VM that was found to have another kernel */
 };
@@ -119,6 +121,8 @@ static void forget_samples(struct guest_vm *vm)
 {
 	vm->samples = 0;
 	vm->in_text = 0;
+	vm->chains = 0;
+	vm->rooted = 0;
 	vm->is_stale = false;
 }
 
@@ -223,6 +227,15 @@ static void check_text(struct guest_vm *vm)
 		   vm->in_text, vm->samples, vm->pid, vm->symbols);
 }
 
+/* Symbols of another boot at a near address pass check_text(). Their chains lead nowhere. */
+static void check_roots(const struct guest_vm *vm)
+{
+	if (vm->is_stale || vm->chains < MIN_SAMPLES || 2 * vm->rooted >= vm->chains)
+		return;
+	pr_warning("Only %u of %u call chains of the kernel of the VM of PID %d end where calls begin: do not trust them if %s may be of an earlier boot of the guest. Otherwise, files of modules (--guestmoddir) or larger stacks (--call-graph=dwarf,<size>) may help.\n",
+		   vm->rooted, vm->chains, vm->pid, vm->symbols);
+}
+
 static bool count_sample(struct guest_vm *vm, u64 ip)
 {
 	vm->samples++;
@@ -240,6 +253,9 @@ static void unwind_kernel(struct guest_vm *vm, struct perf_sample *sample)
 
 	result = orc_unwind(&guest_kernel_ops, vm->kernel, &sample->guest_dump, &chain);
 	pr_debug4("guest: %u frames, result %d\n", chain.nr, result);
+	vm->chains++;
+	if (result == ORC_RESULT_ROOT || result == ORC_RESULT_USER)
+		vm->rooted++;
 	/* no more than the sample has */
 	if (chain.nr < 2 && result != ORC_RESULT_USER)
 		return;
@@ -278,6 +294,23 @@ static bool has_kernel(void)
 	return default_vm.kernel;
 }
 
+static void check_vm(struct guest_vm *vm)
+{
+	check_text(vm);
+	check_roots(vm);
+}
+
+/* For those who see chains without callers. */
+static void hint_at_vmlinuz(void)
+{
+	static bool hinted;
+
+	if (hinted || !symbol_conf.use_callchain || dump_trace || has_kernel())
+		return;
+	pr_warning("The samples have the stacks of the guest's kernel: --guestvmlinuz=FILE would show its call chains.\n");
+	hinted = true;
+}
+
 /* To be called when all samples have been looked at. */
 void guest_unwind__finish(void)
 {
@@ -285,11 +318,10 @@ void guest_unwind__finish(void)
 
 	if (is_disabled || !has_dumps)
 		return;
-	check_text(&default_vm);
+	check_vm(&default_vm);
 	list_for_each_entry(vm, &vms, node)
-		check_text(vm);
-	if (!has_kernel())
-		pr_warning("The samples have the stacks of the guest's kernel: --guestvmlinuz=FILE would show its call chains.\n");
+		check_vm(vm);
+	hint_at_vmlinuz();
 	has_dumps = false;
 	/* the next file may be of other VMs */
 	forget_samples(&default_vm);
