@@ -22,6 +22,8 @@ awk '
 		if (NF == 6)
 			printf "\"exits\": %d, \"insns\": %d, \"percent\": %.2f, \"samples\": %d",
 				$3, $4, $5, $6
+		if (NF == 4)
+			printf "\"samples\": %d, \"bytes\": %d", $3, $4
 		if (NF == 3)
 			printf "\"host_insns\": %d", $3
 		printf " }"
