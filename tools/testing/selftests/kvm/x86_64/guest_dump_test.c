@@ -14,6 +14,7 @@
  *  - Samples of the host are as ever, and no record is too long.
  *  - Attributes that make no sense are refused.
  *  - Samples do not change guest memory, and cause no exit to user space.
+ *  - Stacks that lead anywhere make no sample longer than the longest that can be.
  */
 #include <errno.h>
 #include <linux/perf_event.h>
@@ -22,6 +23,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "guest_callchain_harness.h"
 #include "guest_sampler.h"
@@ -797,47 +799,137 @@ static const uint8_t random_code[] = {
 	0xff, 0xc9, 0x75, 0xe5, 0xe6, 0x80
 };
 
-TEST_F(guest, random_stacks)
+#define RANDOM_PAGES	8
+#define RANDOM_PERIOD	20000
+#define RANDOM_SPINS	20000
+#define IDLE_ROUNDS	100
+#define CHECKED_ROUNDS	10
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+/* Most words lead to some place on the stacks, or behind them. */
+static void write_random_words(struct guest *g, unsigned int words)
+{
+	while (words--)
+		*word_at(g, g->stack + random() % (RANDOM_PAGES * PAGE_SIZE / 8) * 8) =
+			g->stack + random() % (10 * PAGE_SIZE);
+}
+
+static struct kvm_regs random_regs(struct guest *g)
+{
+	struct kvm_regs regs = guest_spin_regs(g, RANDOM_SPINS);
+
+	regs.rax = 6364136223846793005;
+	regs.rdx = 1442695040888963407;
+	regs.rsi = random();
+	regs.rbx = g->stack;
+	regs.r8 = 0xfff8;
+	return regs;
+}
+
+/* Of the 16 pages that are looked up, 4 are tables. */
+static void check_bounds(const struct sample *sample)
+{
+	const uint64_t *end = (void *)sample + sample->header.size;
+	struct dump dump = {};
+	unsigned int i, pages = 0;
+	uint64_t addr, size;
+
+	TEST_ASSERT(parse_dump(&sample->ips[sample->nr], end, &dump) == end,
+		    "the record's size is wrong");
+	TEST_ASSERT(dump.abi == PERF_SAMPLE_REGS_ABI_64, "ABI %lu", (unsigned long)dump.abi);
+	for (i = 0; i < dump.nr; i++) {
+		addr = dump.stacks[i].addr;
+		size = dump.stacks[i].size;
+		TEST_ASSERT(size && size <= MAX_SIZE, "%lu bytes", (unsigned long)size);
+		pages += (addr + size - 1) / PAGE_SIZE - addr / PAGE_SIZE + 1;
+	}
+	TEST_ASSERT(pages <= 12, "%u pages of stacks", pages);
+}
+
+/* The mean time that a sample takes */
+static uint64_t sample_time(struct guest *g, unsigned int samples, bool random)
 {
 	struct perf_event_attr attr = attr_of_size(MAX_SIZE);
-	struct sampler sampler = sampler_open(&attr, CLOCK | CYCLES);
 	struct sample *sample = (struct sample *)record;
-	struct guest *g = self->kernel;
-	uint64_t addr, before;
-	unsigned int i, j;
-	const uint64_t *end;
+	uint64_t busy = 0, idle = 0, rounds, start, before;
+	struct sampler sampler;
+	struct kvm_regs regs;
+	unsigned int n = 0;
 
-	guest_map_code(g, random_code, sizeof(random_code));
-	for (i = 0; i < 8; i++)
-		add_stack(g, g->stack + i * PAGE_SIZE, i, 1);
-	srandom(1);
-	for (addr = g->stack; addr < g->stack + 8 * PAGE_SIZE; addr += 8)
-		*word_at(g, addr) = g->stack + random() % (10 * PAGE_SIZE);
-	guest_run_unsampled(g);
-
-	before = guest_checksum(g);
-	for (i = 0; i < 10; i++) {
-		struct kvm_regs regs = guest_spin_regs(g, 100000);
-
-		regs.rax = 6364136223846793005;
-		regs.rdx = 1442695040888963407;
-		regs.rsi = random();
-		regs.rbx = g->stack;
-		regs.r8 = 0xfff8;
+	attr.sample_period = RANDOM_PERIOD;
+	sampler = sampler_open(&attr, CLOCK | CYCLES);
+	for (rounds = 0; n < samples || rounds < IDLE_ROUNDS; rounds++) {
+		if (rounds < IDLE_ROUNDS) {
+			regs = random ? random_regs(g) : guest_spin_regs(g, RANDOM_SPINS);
+			start = now_ns();
+			guest_vcpu_run(g->vcpu, &regs);
+			idle += now_ns() - start;
+		}
+		if (random)
+			write_random_words(g, 64);
+		before = rounds < CHECKED_ROUNDS ? guest_checksum(g) : 0;
+		regs = random ? random_regs(g) : guest_spin_regs(g, RANDOM_SPINS);
+		start = now_ns();
 		guest_sample_regs(&sampler, g, &regs);
+		busy += now_ns() - start;
+		TEST_ASSERT(!before || guest_checksum(g) == before, "guest memory has changed");
 		while (sampler_next(&sampler, sample, sizeof(record))) {
-			struct dump dump = {};
-
-			end = (void *)sample + sample->header.size;
-			ASSERT_EQ(parse_dump(&sample->ips[sample->nr], end, &dump), end);
-			ASSERT_EQ(dump.abi, PERF_SAMPLE_REGS_ABI_64);
-			for (j = 0; j < dump.nr; j++)
-				ASSERT_LE(dump.stacks[j].size, MAX_SIZE);
+			check_bounds(sample);
+			n++;
 		}
 	}
-	EXPECT_GE(sampler_fewest(&sampler), MIN_SAMPLES);
-	EXPECT_EQ(guest_checksum(g), before);
+	TEST_ASSERT(sampler_fewest(&sampler) >= MIN_SAMPLES, "too few samples of an event");
 	sampler_close(&sampler);
+	return (busy - idle * rounds / IDLE_ROUNDS) / n;
+}
+
+/* With three stacks of four pages, in 16 look-ups */
+static uint64_t longest_sample_time(struct guest *g)
+{
+	const uint64_t rsp = g->rsp;
+	uint64_t stack, time;
+	unsigned int i;
+
+	for (i = 0, stack = STACK2; i < 3; i++, stack += 8 * PAGE_SIZE) {
+		add_stack(g, stack, i, 4);
+		link_stack(g, stack + 4 * PAGE_SIZE, stack + 8 * PAGE_SIZE + 8);
+	}
+	g->rsp = STACK2 + 8;
+	time = sample_time(g, 1000, false);
+	g->rsp = rsp;
+	return time;
+}
+
+/*
+ * Whatever the stacks lead to, a sample is bounded, and takes no longer than one of the
+ * longest stacks. The factor is for caches.
+ */
+static void expect_bounded(struct guest *g, unsigned int samples)
+{
+	uint64_t longest = longest_sample_time(g), time;
+	unsigned int i;
+
+	guest_map_code(g, random_code, sizeof(random_code));
+	for (i = 0; i < RANDOM_PAGES; i++)
+		add_stack(g, g->stack + i * PAGE_SIZE, i, 1);
+	srandom(1);
+	write_random_words(g, RANDOM_PAGES * PAGE_SIZE);
+	time = sample_time(g, samples, true);
+	ksft_print_msg("%u samples, %lu ns each; %lu ns with the longest stacks\n", samples,
+		       (unsigned long)time, (unsigned long)longest);
+	TEST_ASSERT(time <= 2 * longest, "samples take too long");
+}
+
+TEST_F(guest, random_stacks)
+{
+	expect_bounded(self->kernel, 5000);
 }
 
 int main(int argc, char *argv[])
