@@ -161,18 +161,24 @@ bool guest_dump__reg(const struct guest_dump *dump, int reg, u64 *val)
 	return true;
 }
 
-/* A word of any of the stacks, not only of the aligned ones. */
-bool guest_dump__word(const struct guest_dump *dump, u64 addr, u64 *val)
+/* Bytes of any of the stacks */
+bool guest_dump__read(const struct guest_dump *dump, u64 addr, void *to, size_t size)
 {
 	const struct guest_stack *stack;
 	u64 offset;
 
 	for (stack = dump->stacks; stack < dump->stacks + dump->nr; stack++) {
 		offset = addr - stack->addr;
-		if (stack->size >= sizeof(u64) && offset <= stack->size - sizeof(u64)) {
-			memcpy(val, (const char *)stack->words + offset, sizeof(*val));
+		if (stack->size >= size && offset <= stack->size - size) {
+			memcpy(to, (const char *)stack->words + offset, size);
 			return true;
 		}
 	}
 	return false;
+}
+
+/* A word of any of the stacks, not only of the aligned ones. */
+bool guest_dump__word(const struct guest_dump *dump, u64 addr, u64 *val)
+{
+	return guest_dump__read(dump, addr, val, sizeof(*val));
 }

@@ -31,6 +31,7 @@ __u64 *guest_dump__synthesize(const struct guest_dump *dump, __u64 *array);
 void guest_dump__printf(const struct guest_dump *dump);
 bool guest_dump__same(const struct guest_dump *dump, const struct guest_dump *other);
 bool guest_dump__reg(const struct guest_dump *dump, int reg, u64 *val);
+bool guest_dump__read(const struct guest_dump *dump, u64 addr, void *to, size_t size);
 bool guest_dump__word(const struct guest_dump *dump, u64 addr, u64 *val);
 
 #endif /* __PERF_GUEST_DUMP_H */

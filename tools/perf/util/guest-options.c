@@ -48,6 +48,12 @@ bool __weak guest_unwind__given(void)
 	return false;
 }
 
+/* Overridden where user space of guests is unwound. */
+bool __weak guest_user__given(void)
+{
+	return false;
+}
+
 /* To have any of them is to ask for the guests' samples. */
 bool guest_options__given(void)
 {
@@ -57,6 +63,7 @@ bool guest_options__given(void)
 	       symbol_conf.default_guest_modules ||
 	       guest_binary__given() ||
 	       guest_unwind__given() ||
+	       guest_user__given() ||
 	       symbol_conf.guest_code;
 }
 
@@ -277,6 +284,12 @@ int __weak guest_unwind__check(void)
 	return 0;
 }
 
+/* Overridden where user space of guests is unwound. */
+int __weak guest_user__check(void)
+{
+	return 0;
+}
+
 /* Is all of use that the user says of the guests? If not, one line says why. */
 int guest_options__check(void)
 {
@@ -298,7 +311,8 @@ int guest_options__check(void)
 			  check_modules) ?:
 	       check_file("--guestvmlinux", symbol_conf.default_guest_vmlinux_name,
 			  check_vmlinux) ?:
-	       guest_unwind__check();
+	       guest_unwind__check() ?:
+	       guest_user__check();
 }
 
 /* For commands that show guests if the user says something of them. */

@@ -16,5 +16,7 @@ int guest_options__check(void);
 int guest_options__apply(void);
 bool guest_unwind__given(void);
 int guest_unwind__check(void);
+bool guest_user__given(void);
+int guest_user__check(void);
 
 #endif /* __PERF_GUEST_OPTIONS_H */

@@ -117,6 +117,11 @@ void guest_unwind__disable(void)
 	is_disabled = true;
 }
 
+bool guest_unwind__is_disabled(void)
+{
+	return is_disabled;
+}
+
 static void forget_samples(struct guest_vm *vm)
 {
 	vm->samples = 0;

@@ -2,6 +2,7 @@
 #ifndef __PERF_GUEST_UNWIND_H
 #define __PERF_GUEST_UNWIND_H
 
+#include <stdbool.h>
 #include <subcmd/parse-options.h>
 
 struct evsel;
@@ -11,6 +12,7 @@ struct perf_sample;
 extern const struct option guest_unwind_options[];
 
 void guest_unwind__disable(void);
+bool guest_unwind__is_disabled(void);
 void guest_unwind__sample(struct machine *machine, struct evsel *evsel,
 			  struct perf_sample *sample);
 void guest_unwind__finish(void);

@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Call chains of guests' user space from the stacks in their samples.
+ *
+ * The host does not know which process of the guest a sample is of. The user tells of some,
+ * with --guestmaps. A sample is of such a process if
+ *
+ *  - its IP is in a file that the process has mapped, and its stack pointer is in memory
+ *    that can be a stack of the process;
+ *  - the stack can be unwound with the files of the process, to where the program or the
+ *    thread begins, or for MIN_CALLS return addresses, and each return address is behind
+ *    a call;
+ *  - this is not so for another process with other files.
+ *
+ * All others keep their IP alone, and have no names.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <linux/kernel.h>
+#include <linux/list.h>
+#include <linux/perf_event.h>
+#include <linux/zalloc.h>
+#include <subcmd/parse-options.h>
+
+#include "../arch/x86/include/uapi/asm/perf_regs.h"
+#include "debug.h"
+#include "event.h"
+#include "evsel.h"
+#include "guest-cfi.h"
+#include "guest-dump.h"
+#include "guest-object.h"
+#include "guest-options.h"
+#include "guest-process.h"
+#include "guest-record.h"
+#include "guest-unwind.h"
+#include "guest-user.h"
+#include "machine.h"
+#include "maps.h"
+#include "sample.h"
+#include "symbol_conf.h"
+#include "thread.h"
+
+#define MAX_FRAMES	1024
+
+/* Few words of a stack are addresses behind a call by accident, and no four in a row. */
+#define MIN_CALLS	4
+
+struct guest_maps {
+	struct list_head node;
+	const char *option;
+	unsigned int samples;
+};
+
+/* The processes of a machine. Below --guestmount each has its own files. */
+struct guest_processes {
+	struct list_head node;
+	char *root;
+	struct list_head list;
+};
+
+/* A thread of a guest, as far as its samples are of the same process. */
+struct named_thread {
+	struct list_head node;
+	struct machine *machine;
+	struct guest_process *process;
+	struct thread *thread;
+};
+
+static LIST_HEAD(guest_maps);
+static LIST_HEAD(machines_processes);
+static LIST_HEAD(named_threads);
+static const char *guest_root;
+static bool guests_sampled;
+
+/* The chain of the sample at hand, with a marker */
+static struct {
+	u64 nr;
+	u64 ips[MAX_FRAMES + 1];
+} unwound;
+
+static u64 other_ips[MAX_FRAMES];
+static struct guest_process *unwound_process;
+
+static int add_maps(const struct option *opt __maybe_unused, const char *option, int unset)
+{
+	struct guest_maps *maps, *next;
+
+	if (unset) {
+		list_for_each_entry_safe(maps, next, &guest_maps, node) {
+			list_del(&maps->node);
+			free(maps);
+		}
+		return 0;
+	}
+	maps = zalloc(sizeof(*maps));
+	if (!maps)
+		return -ENOMEM;
+	maps->option = option;
+	list_add_tail(&maps->node, &guest_maps);
+	return 0;
+}
+
+const struct option guest_user_options[] = {
+	OPT_CALLBACK(0, "guestmaps", NULL, "file",
+		     "/proc/PID/maps of a process of the guest, to unwind it", add_maps),
+	OPT_STRING(0, "guestroot", &guest_root, "directory",
+		   "where the files are that --guestmaps names"),
+	OPT_PARENT(guest_unwind_options)
+};
+
+bool guest_user__given(void)
+{
+	return !list_empty(&guest_maps) || guest_root;
+}
+
+static int read_process(struct guest_processes *processes, struct guest_maps *maps,
+			bool is_mounted)
+{
+	char path[PATH_MAX], msg[PATH_MAX + 128];
+	struct guest_process *process;
+
+	snprintf(path, sizeof(path), "%s%s%s", is_mounted ? processes->root : "",
+		 is_mounted && *maps->option != '/' ? "/" : "", maps->option);
+	process = guest_process__new(maps->option, path, processes->root, msg, sizeof(msg));
+	if (!process) {
+		pr_err("--guestmaps: %s %s\n", path, msg);
+		return -EINVAL;
+	}
+	list_add_tail(&process->node, &processes->list);
+	return 0;
+}
+
+/* @root: the directory of the guest's files. NULL without memory. */
+static struct guest_processes *new_processes(const char *root)
+{
+	struct guest_processes *processes = zalloc(sizeof(*processes));
+
+	if (!processes)
+		return NULL;
+	processes->root = strdup(root);
+	if (!processes->root) {
+		free(processes);
+		return NULL;
+	}
+	INIT_LIST_HEAD(&processes->list);
+	list_add_tail(&processes->node, &machines_processes);
+	return processes;
+}
+
+static int read_default_processes(void)
+{
+	/* The paths in the maps begin with a slash. */
+	struct guest_processes *processes = new_processes(strcmp(guest_root, "/") ? guest_root :
+										    "");
+	struct guest_maps *maps;
+	int err = processes ? 0 : -ENOMEM;
+
+	list_for_each_entry(maps, &guest_maps, node)
+		err = err ?: read_process(processes, maps, /*is_mounted=*/false);
+	return err;
+}
+
+/* Are the options of use? Read what they name, unless that has been done. */
+int guest_user__check(void)
+{
+	if (!guest_user__given())
+		return 0;
+	if (symbol_conf.guestmount) {
+		if (!guest_root)
+			return 0;
+		pr_err("--guestroot: --guestmount has the files of each VM, leave --guestroot out\n");
+		return -EINVAL;
+	}
+	if (list_empty(&guest_maps)) {
+		pr_err("--guestroot: there is no --guestmaps whose files are to be looked for\n");
+		return -EINVAL;
+	}
+	if (!guest_root) {
+		pr_err("--guestmaps: --guestroot=DIR is needed, a directory with the guest's files (/ if this machine has the same)\n");
+		return -EINVAL;
+	}
+	return list_empty(&machines_processes) ? read_default_processes() : 0;
+}
+
+static struct guest_processes *read_mounted_processes(const char *root)
+{
+	struct guest_processes *processes = new_processes(root);
+	struct guest_maps *maps;
+
+	if (processes)
+		list_for_each_entry(maps, &guest_maps, node)
+			read_process(processes, maps, /*is_mounted=*/true);
+	return processes;
+}
+
+/* NULL for VMs of whose processes nothing is told */
+static struct guest_processes *find_processes(struct machine *machine)
+{
+	struct guest_processes *processes;
+
+	if (!symbol_conf.guestmount)
+		return list_first_entry_or_null(&machines_processes, struct guest_processes,
+						node);
+	if (machine__is_default_guest(machine) || !machine->root_dir || !*machine->root_dir)
+		return NULL;
+	list_for_each_entry(processes, &machines_processes, node)
+		if (!strcmp(processes->root, machine->root_dir))
+			return processes;
+	return read_mounted_processes(machine->root_dir);
+}
+
+/* Registers in the order of DWARF */
+static const u8 regs64[] = {
+	PERF_REG_X86_AX, PERF_REG_X86_DX, PERF_REG_X86_CX, PERF_REG_X86_BX,
+	PERF_REG_X86_SI, PERF_REG_X86_DI, PERF_REG_X86_BP, PERF_REG_X86_SP,
+	PERF_REG_X86_R8, PERF_REG_X86_R9, PERF_REG_X86_R10, PERF_REG_X86_R11,
+	PERF_REG_X86_R12, PERF_REG_X86_R13, PERF_REG_X86_R14, PERF_REG_X86_R15,
+	PERF_REG_X86_IP,
+};
+
+static const u8 regs32[] = {
+	PERF_REG_X86_AX, PERF_REG_X86_CX, PERF_REG_X86_DX, PERF_REG_X86_BX,
+	PERF_REG_X86_SP, PERF_REG_X86_BP, PERF_REG_X86_SI, PERF_REG_X86_DI,
+	PERF_REG_X86_IP,
+};
+
+static bool get_regs(const struct guest_dump *dump, struct guest_regs *regs)
+{
+	const bool is_64_bit = dump->abi == PERF_SAMPLE_REGS_ABI_64;
+	const u8 *order = is_64_bit ? regs64 : regs32;
+	const size_t nr = is_64_bit ? ARRAY_SIZE(regs64) : ARRAY_SIZE(regs32);
+
+	regs->is_64_bit = is_64_bit;
+	for (size_t i = 0; i < nr; i++) {
+		if (!guest_dump__reg(dump, order[i], &regs->dwarf[i]))
+			return false;
+		if (!is_64_bit)
+			regs->dwarf[i] = (u32)regs->dwarf[i];
+		if (order[i] == PERF_REG_X86_IP)
+			regs->ip = regs->dwarf[i];
+		if (order[i] == PERF_REG_X86_SP)
+			regs->sp = regs->dwarf[i];
+	}
+	return true;
+}
+
+static bool is_proven(enum guest_cfi_end end, const struct guest_chain *chain)
+{
+	switch (end) {
+	case GUEST_CFI_ROOT:
+		return chain->calls;
+	case GUEST_CFI_STOP:
+		return chain->calls >= MIN_CALLS;
+	case GUEST_CFI_BAD:
+	default:
+		return false;
+	}
+}
+
+static bool unwind(struct guest_process *process, const struct guest_regs *regs,
+		   const struct guest_dump *dump, struct guest_chain *chain)
+{
+	enum guest_cfi_end end;
+
+	if (!guest_process__may_be_at(process, regs->ip, regs->sp, regs->is_64_bit))
+		return false;
+	end = guest_cfi__unwind(process->cfi, regs, dump, chain);
+	pr_debug4("guest: %s: %u frames, %u calls, end %d\n", process->path, chain->nr,
+		  chain->calls, end);
+	return is_proven(end, chain);
+}
+
+static bool is_same_code(const struct guest_process *process,
+			 const struct guest_process *other, u64 addr)
+{
+	const struct guest_object *a = guest_process__mapping(process, addr)->object;
+	const struct guest_object *b = guest_process__mapping(other, addr)->object;
+
+	return a == b || (a && b && a->bias == b->bias && !strcmp(a->name, b->name));
+}
+
+/* Do the chains in two processes have the same names? */
+static bool is_same_chain(const struct guest_process *process, const struct guest_chain *chain,
+			  const struct guest_process *other,
+			  const struct guest_chain *other_chain)
+{
+	if (chain->nr != other_chain->nr ||
+	    memcmp(chain->ips, other_chain->ips, chain->nr * sizeof(*chain->ips)))
+		return false;
+	for (unsigned int i = 0; i < chain->nr; i++)
+		if (!is_same_code(process, other, chain->ips[i]))
+			return false;
+	return true;
+}
+
+/* The process that the sample is of, and its chain; NULL if that is not known. */
+static struct guest_process *find_process(struct guest_processes *processes,
+					  const struct guest_regs *regs,
+					  const struct guest_dump *dump,
+					  struct guest_chain *chain)
+{
+	struct guest_process *process, *found = NULL;
+
+	list_for_each_entry(process, &processes->list, node) {
+		struct guest_chain other = { .ips = other_ips, .max = MAX_FRAMES };
+
+		if (!found) {
+			if (unwind(process, regs, dump, chain))
+				found = process;
+		} else if (unwind(process, regs, dump, &other) &&
+			   !is_same_chain(found, chain, process, &other)) {
+			return NULL;
+		}
+	}
+	return found;
+}
+
+static void count_sample(const struct guest_process *process)
+{
+	struct guest_maps *maps;
+
+	list_for_each_entry(maps, &guest_maps, node)
+		if (maps->option == process->maps)
+			maps->samples++;
+}
+
+void guest_user__sample(struct machine *machine, struct evsel *evsel,
+			struct perf_sample *sample)
+{
+	struct guest_chain chain = { .ips = unwound.ips + 1, .max = MAX_FRAMES };
+	struct guest_processes *processes;
+	struct guest_regs regs;
+
+	unwound_process = NULL;
+	if (list_empty(&guest_maps) || guest_unwind__is_disabled() || !machine ||
+	    !evsel__dumps_guests(evsel) || !sample->guest_dump.abi || sample->machine_pid ||
+	    sample->cpumode != PERF_RECORD_MISC_GUEST_USER)
+		return;
+
+	guests_sampled = true;
+	processes = find_processes(machine);
+	if (!processes || !get_regs(&sample->guest_dump, &regs))
+		return;
+	unwound_process = find_process(processes, &regs, &sample->guest_dump, &chain);
+	if (!unwound_process)
+		return;
+	count_sample(unwound_process);
+	unwound.ips[0] = PERF_CONTEXT_GUEST_USER;
+	unwound.nr = 1 + chain.nr;
+	sample->callchain = (struct ip_callchain *)&unwound;
+}
+
+static struct thread *new_thread(struct machine *machine, struct perf_sample *sample)
+{
+	struct thread *thread = thread__new(sample->pid, sample->tid);
+
+	if (!thread)
+		return NULL;
+	thread__set_maps(thread, maps__new(machine));
+	if (thread__maps(thread) && !guest_process__map(unwound_process, thread))
+		return thread;
+	thread__put(thread);
+	return NULL;
+}
+
+/*
+ * A thread with the sample's PID and TID, and with the maps of the process that the sample
+ * is of. It is none of the machine's threads: each of those has one map for all that the
+ * guest runs. NULL if the process is not known.
+ */
+struct thread *guest_user__findnew_thread(struct machine *machine, struct perf_sample *sample)
+{
+	struct named_thread *t;
+
+	if (!unwound_process || sample->callchain != (struct ip_callchain *)&unwound)
+		return NULL;
+	list_for_each_entry(t, &named_threads, node)
+		if (t->machine == machine && t->process == unwound_process &&
+		    thread__tid(t->thread) == (pid_t)sample->tid &&
+		    thread__pid(t->thread) == (pid_t)sample->pid)
+			return thread__get(t->thread);
+
+	t = zalloc(sizeof(*t));
+	if (!t)
+		return NULL;
+	t->machine = machine;
+	t->process = unwound_process;
+	t->thread = new_thread(machine, sample);
+	if (!t->thread) {
+		free(t);
+		return NULL;
+	}
+	list_add(&t->node, &named_threads);
+	return thread__get(t->thread);
+}
+
+/* To be called when all samples have been looked at. */
+void guest_user__finish(void)
+{
+	struct guest_maps *maps;
+
+	if (!guests_sampled)
+		return;
+	list_for_each_entry(maps, &guest_maps, node) {
+		if (!maps->samples)
+			pr_warning("--guestmaps=%s: no sample is known to be of this process (see perf-kvm(1)).\n",
+				   maps->option);
+		maps->samples = 0;
+	}
+	guests_sampled = false;
+}
+
+/* To be called before the machines of a session are deleted. */
+void guest_user__forget(struct machines *machines)
+{
+	struct named_thread *t, *next;
+
+	list_for_each_entry_safe(t, next, &named_threads, node) {
+		if (t->machine->machines != machines)
+			continue;
+		list_del(&t->node);
+		thread__put(t->thread);
+		free(t);
+	}
+}
