@@ -13,6 +13,7 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
+#include <asm/asm.h>
 
 #include "mmu.h"
 #include "mmu_internal.h"
@@ -333,28 +334,21 @@ bool kvm_guest_peek_pages(struct kvm_guest_peek *peek, gva_t gva, void *dst,
 	return true;
 }
 
-/* Copy words within one page, all or nothing: 8 at a time, as loops are not unrolled. */
+/*
+ * Copy words within one page, all or nothing. It is one instruction, as loops around
+ * __get_kernel_nofault() have three or four for each word. A fault leaves some words.
+ */
 static bool peek_page_copy(const struct kvm_peek_page *page, unsigned int offset, u64 *dst,
-			   unsigned int words)
+			   unsigned long words)
 {
 	const u64 *src = page->kva + offset;
 
-	for (; words >= 8; words -= 8, src += 8, dst += 8) {
-		__get_kernel_nofault(dst, src, u64, fault);
-		__get_kernel_nofault(dst + 1, src + 1, u64, fault);
-		__get_kernel_nofault(dst + 2, src + 2, u64, fault);
-		__get_kernel_nofault(dst + 3, src + 3, u64, fault);
-		__get_kernel_nofault(dst + 4, src + 4, u64, fault);
-		__get_kernel_nofault(dst + 5, src + 5, u64, fault);
-		__get_kernel_nofault(dst + 6, src + 6, u64, fault);
-		__get_kernel_nofault(dst + 7, src + 7, u64, fault);
-	}
-	for (; words; words--, src++, dst++)
-		__get_kernel_nofault(dst, src, u64, fault);
+	asm volatile("1: rep movsq\n"
+		     "2:\n"
+		     _ASM_EXTABLE(1b, 2b)
+		     : "+c" (words), "+S" (src), "+D" (dst) : : "memory");
 
-	return kvm_peek_page_was_mapped(page);
-fault:
-	return false;
+	return !words && kvm_peek_page_was_mapped(page);
 }
 
 /**

@@ -367,6 +367,30 @@ TEST_F(guest, page_not_in_memory)
 	sampler_close(&sampler);
 }
 
+/* What the host's kernel has not mapped either is not there. */
+TEST_F(guest, secret_memory)
+{
+	int fd = syscall(__NR_memfd_secret, 0);
+	struct guest *g = self->kernel;
+	uint64_t *mem;
+
+	if (fd < 0)
+		SKIP(return, "the host has no memfd_secret()");
+	TEST_ASSERT(!ftruncate(fd, PAGE_SIZE), "ftruncate");
+	mem = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	TEST_ASSERT(mem != MAP_FAILED, "mmap of secret memory");
+	*mem = 1;
+
+	vm_set_user_memory_region(g->vm, EXTRA_SLOT, 0, HIGH_GPA, PAGE_SIZE, mem);
+	guest_map(g, g->stack + PAGE_SIZE, HIGH_GPA, 1, PTE_W | PTE_A | PTE_D);
+	*word_at(g, g->stack + PAGE_SIZE - 8) = pattern(0);
+	expect_dumps(g, MAX_SIZE, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64, { { g->rsp, PAGE_SIZE - 0x80 } },
+	});
+	munmap(mem, PAGE_SIZE);
+	close(fd);
+}
+
 /* ---- stacks that lead to others */
 
 #define STACK2		0xffff888050000000ull
