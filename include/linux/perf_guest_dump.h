@@ -39,6 +39,7 @@ struct perf_guest_dump {
 #ifdef CONFIG_GUEST_PERF_EVENTS
 void perf_guest_dump_register(struct perf_guest_info_callbacks *cbs);
 void perf_guest_dump_unregister(void);
+bool perf_attr_can_sample_guests(const struct perf_event_attr *attr);
 int perf_guest_dump_check_attr(const struct perf_event_attr *attr);
 int perf_guest_dump_alloc(struct perf_event *event);
 void perf_guest_dump_free(struct perf_event *event);
@@ -48,6 +49,11 @@ void perf_guest_dump_prepare(struct perf_sample_data *data, struct perf_event *e
 void perf_guest_dump_output(struct perf_output_handle *handle,
 			    struct perf_sample_data *data, struct perf_event *event);
 #else
+static inline bool perf_attr_can_sample_guests(const struct perf_event_attr *attr)
+{
+	return true;
+}
+
 #define perf_guest_dump_check_attr(attr)	\
 	((attr)->sample_type & PERF_SAMPLE_GUEST_STACK ? -EOPNOTSUPP : 0)
 

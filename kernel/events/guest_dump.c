@@ -55,7 +55,7 @@ static bool has_dump_callback(void)
  * Tracepoints, breakpoints and most events of software happen in the host. A sample of
  * theirs may interrupt another one of the same event.
  */
-static bool can_sample_guests(const struct perf_event_attr *attr)
+bool perf_attr_can_sample_guests(const struct perf_event_attr *attr)
 {
 	switch (attr->type) {
 	case PERF_TYPE_TRACEPOINT:
@@ -74,7 +74,7 @@ int perf_guest_dump_check_attr(const struct perf_event_attr *attr)
 	if (!(attr->sample_type & PERF_SAMPLE_GUEST_STACK))
 		return 0;
 
-	if (attr->exclude_guest || !can_sample_guests(attr) ||
+	if (attr->exclude_guest || !perf_attr_can_sample_guests(attr) ||
 	    attr->sample_stack_guest > MAX_STACK_SIZE ||
 	    !IS_ALIGNED(attr->sample_stack_guest, sizeof(u64)))
 		return -EINVAL;

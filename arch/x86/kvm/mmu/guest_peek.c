@@ -189,9 +189,15 @@ static bool is_leaf_gpte(struct kvm_mmu *mmu, u64 gpte, int level)
 	return !is_pdpte(mmu, level) && (gpte & PT_PAGE_SIZE_MASK);
 }
 
-static gpa_t guest_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu)
+/**
+ * kvm_guest_peek_root - where do the page tables of the running guest begin?
+ * @vcpu:	the vCPU that this CPU has run until now, which has paging on and is not nested
+ *
+ * Returns the guest-physical address of the highest table: CR3 without what else is in it.
+ */
+gpa_t kvm_guest_peek_root(struct kvm_vcpu *vcpu)
 {
-	switch (mmu->cpu_role.base.level) {
+	switch (vcpu->arch.walk_mmu->cpu_role.base.level) {
 	case PT32_ROOT_LEVEL:
 		return kvm_read_cr3(vcpu) & GENMASK_ULL(31, 12);
 	case PT32E_ROOT_LEVEL:
@@ -204,7 +210,7 @@ static gpa_t guest_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu)
 static bool peek_root(struct kvm_guest_peek *peek)
 {
 	struct kvm_mmu *mmu = peek->vcpu->arch.walk_mmu;
-	gpa_t gpa = guest_root(peek->vcpu, mmu);
+	gpa_t gpa = kvm_guest_peek_root(peek->vcpu);
 	int level = mmu->cpu_role.base.level;
 	struct kvm_peek_table *root = &peek->data_walk.tables[level - 1];
 

@@ -76,6 +76,7 @@ unsigned int kvm_guest_peek_copy(struct kvm_guest_peek *peek, gva_t gva, void *d
 bool kvm_guest_peek_find_text(struct kvm_guest_peek *peek, gva_t gva);
 void kvm_guest_peek_switch(struct kvm_guest_peek *peek, bool user);
 void kvm_guest_peek_end(struct kvm_guest_peek *peek);
+gpa_t kvm_guest_peek_root(struct kvm_vcpu *vcpu);
 
 /* To be called when the page has been read. */
 static __always_inline bool kvm_peek_page_was_mapped(const struct kvm_peek_page *page)

@@ -786,7 +786,7 @@ TEST(bad_attributes)
 	EXPECT_REFUSED(attr.sample_regs_guest |= 1ull << REG_DS);
 	EXPECT_REFUSED(attr.sample_regs_guest |= 3ull << REG_XMM0);
 	EXPECT_REFUSED(attr.__reserved_4 = 1);
-	EXPECT_REFUSED(attr.sample_type |= PERF_SAMPLE_GUEST_STACK << 1);
+	EXPECT_REFUSED(attr.sample_type |= PERF_SAMPLE_MAX);
 }
 
 /* Events of the host; a program may use an event for output in any context. */

@@ -1,0 +1,145 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# The processes of a guest are told apart by their address spaces. Two copies of a program
+# run in turns in one guest, one for twice as long as the other:
+#
+#  - Their samples have two values of guest_mm, with the shares of the copies, and none of
+#    them a third value.
+#  - The host's samples have 0, and no sample of the guest has.
+#  - "perf report" sorts by it: the shares of a function in both add up to the share that
+#    the function has without that.
+#  - Call chains and stacks of the guest may be recorded with it.
+#  - A kernel that has nothing to tell samples without it.
+#
+# Arguments: the event and the period, as for guest_callchain.sh.
+#
+# Environment:
+#  GUEST_LIB		a shell library, as for guest_callchain.sh
+#  GUEST_PROGRAMS	a directory with the guest's program recurse
+
+DIR=$(dirname "$(readlink -f "$0")")
+. "$DIR/../kselftest/ktap_helpers.sh"
+
+ktap_print_header
+if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_PROGRAMS/recurse" ]; then
+	ktap_skip_all "GUEST_LIB and GUEST_PROGRAMS name no guest to profile"
+	exit "$KSFT_SKIP"
+fi
+. "$GUEST_LIB"
+
+event=${1:-cpu-clock}
+period=${2:-97001}
+data=$(mktemp -d)
+trap 'rm -r "$data"' EXIT
+
+# record NAME OPTION...: profile guest and host while both copies run
+record()
+{
+	name=$1
+	shift
+	guest_start workload "recurse,5,1000,yield+recurse,5,500,yield" &&
+	guest_expect ready &&
+	perf kvm --host --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
+		record -q "$@" -a -e "$event" -c "$period" -o "$data/$name" -- \
+		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
+	guest_wait &&
+	cp "$GUEST_DIR/kallsyms" "$data/kallsyms"
+}
+
+# samples NAME [OPTION...]: a line for each sample: mode, address space, IP, function
+samples()
+{
+	recording=$1
+	shift
+	perf script -G -F misc,ip,sym,guest_mm --guestkallsyms="$data/kallsyms" "$@" \
+		-i "$data/$recording"
+}
+
+recorded()
+{
+	record chains -g &&
+	samples chains --guestbinary="$GUEST_PROGRAMS/recurse,all" > "$data/samples"
+}
+
+# Each copy has its share of the samples, with a standard deviation of one point.
+two_copies()
+{
+	awk '
+		$1 == "KGg" && ($4 == "spin" || $4 == "down") { n[$2]++; all++ }
+		END {
+			for (mm in n) {
+				percent = 100 * n[mm] / all
+				printf "# %s: %.1f %% of %d samples\n", mm, percent, all
+				one += percent > 62.7 && percent < 70.7
+				other += percent > 29.3 && percent < 37.3
+				spaces++
+			}
+			exit !(all >= 1000 && spaces == 2 && one == 1 && other == 1)
+		}' "$data/samples"
+}
+
+host_and_guest()
+{
+	awk '
+		$1 ~ /G/	{ guest++; bad += $2 == "0"; next }
+				{ host++; bad += $2 != "0" }
+		END {
+			printf "# %d samples of the guest, %d of the host, %d wrong\n",
+				guest, host, bad
+			exit !(guest >= 1000 && host >= 20 && !bad)
+		}' "$data/samples"
+}
+
+# report KEYS: "perf report" of the guest, without the header
+report()
+{
+	perf kvm --guest --guestkallsyms="$data/kallsyms" \
+		--guestbinary="$GUEST_PROGRAMS/recurse,all" \
+		report --stdio --stdio-color never -q --no-children -g none --sort "$1" \
+		-i "$data/chains"
+}
+
+sorted()
+{
+	report guest_mm,sym > "$data/by_mm" && report sym > "$data/by_sym" || return
+	sed -n '1,6s/^/# /p' "$data/by_mm"
+	awk '
+		!/ spin/	{ next }
+		FILENAME ~ /mm$/ { sum += $1; spaces += $(NF - 2) ~ /^0x/; next }
+				{ whole += $1 }
+		END {
+			printf "# spin: %.2f %% in %d spaces, %.2f %% in all\n", sum, spaces, whole
+			differ = sum - whole
+			exit !(spaces == 2 && whole > 50 && differ < 0.03 && differ > -0.03)
+		}' "$data/by_mm" "$data/by_sym"
+}
+
+with_stacks()
+{
+	record stacks --call-graph dwarf,512 &&
+	samples stacks --guestbinary="$GUEST_PROGRAMS/recurse,all" > "$data/samples" && two_copies
+}
+
+# The guest has no virtualization, so its kernel has no KVM to ask.
+without_kvm()
+{
+	GUEST_CPU=host,migratable=off,-svm guest_start remote && guest_expect ready || return
+	guest_run "perf kvm --guest record -vv -a -e cpu-clock -o /tmp/perf.data sleep 0.1 2>&1" \
+		> "$data/inside"
+	guest_run "perf script -F misc,ip -i /tmp/perf.data | wc -l" > "$data/lines"
+	guest_say "" && guest_wait || return
+	sed -n '/PERF_SAMPLE_GUEST_MM/s/^/# /p' "$data/inside"
+	sed 's/^/# lines: /' "$data/lines"
+	grep -q 'switching off PERF_SAMPLE_GUEST_MM' "$data/inside" &&
+		[ "$(cat "$data/lines")" -gt 0 ]
+}
+
+ktap_set_plan 6
+ktap_test_result "recorded" recorded
+ktap_test_result "two copies of a program" two_copies
+ktap_test_result "host and guest" host_and_guest
+ktap_test_result "report by address space" sorted
+ktap_test_result "with stacks" with_stacks
+ktap_test_result "without KVM" without_kvm
+ktap_finished
