@@ -4,7 +4,7 @@
 # Build the two initramfs images, build/host.cpio and build/guest.cpio, from
 # what the other steps have built: busybox, our init, jobs, workloads, perf; for
 # the host also the emulator as VMM, the kernel's self-tests, the guest's kernel
-# and image, and an image with Debian's perf to add to that. Nothing of this
+# and image, and images with Debian's perf and Python to add to that. Nothing of this
 # machine but programs and their libraries is in them, and the same inputs make the
 # same image.
 #
@@ -63,6 +63,22 @@ linux_perf_image()
 	pack "$root" "$BUILD/linux-perf.cpio"
 }
 
+# The system's Python, with the modules that its start needs, for one test.
+python_image()
+{
+	local root=$BUILD/python.root python=/usr/bin/python3 file
+
+	rm -rf "$root"
+	add "$root" $python
+	mkdir -p "$root/usr/lib/$(basename "$(realpath $python)")/lib-dynload"
+	$python -ISc 'import os, sys
+for module in list(sys.modules.values()):
+    print(getattr(module, "__file__", None) or "")' | grep '\.py$' | while read -r file; do
+		add "$root" "$file"
+	done
+	pack "$root" "$BUILD/python.cpio"
+}
+
 host_image()
 {
 	local root=$BUILD/host.root
@@ -73,7 +89,7 @@ host_image()
 	mkdir -p "$root/vmm/share" "$root/boot"
 	cp -r "$BUILD/qemu/share/qemu" "$root/vmm/share/"
 	cp "$(kernel_dir lab)/arch/x86/boot/bzImage" "$BUILD/guest.cpio" \
-		"$BUILD/linux-perf.cpio" "$root/boot/"
+		"$BUILD/linux-perf.cpio" "$BUILD/python.cpio" "$root/boot/"
 	[ ! -d "$BUILD/stock" ] || cp -r "$BUILD/stock" "$root/boot/stock"
 	cp -r "$kselftest" "$root/kselftest"
 	strip_programs "$root/kselftest" "$root/vmm/bin"
@@ -131,5 +147,7 @@ say IMAGE "$BUILD/guest.cpio"
 guest_image
 say IMAGE "$BUILD/linux-perf.cpio"
 linux_perf_image
+say IMAGE "$BUILD/python.cpio"
+python_image
 say IMAGE "$BUILD/host.cpio"
 host_image

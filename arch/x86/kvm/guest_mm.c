@@ -2,7 +2,7 @@
 /*
  * The address space of a guest, for a sample that perf takes while the guest runs.
  *
- * CR3 of the vCPU is current from the VM exit on, see guest_callchain.rst. CR3 of a nested
+ * CR3 of the vCPU is current from the VM exit on, see guest-callchain.rst. CR3 of a nested
  * guest is in the address space of that guest's hypervisor, and says nothing here.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
