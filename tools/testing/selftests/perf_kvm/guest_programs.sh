@@ -10,6 +10,7 @@
 #  - Each chain is one of the program's: where functions have no frame yet, or no longer,
 #    the caller is missing, nothing else.
 #  - Each kind has its share of the samples.
+#  - Threads have the address space of their process, new processes have others.
 #  - perf in the guest has recorded the same.
 #
 # Arguments: the event and the period, as for guest_callchain.sh.
@@ -49,11 +50,11 @@ recorded()
 		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
 	guest_wait &&
 	cp "$GUEST_DIR/kallsyms" "$data/kallsyms" &&
-	perf script -F misc,ip,sym --no-demangle --guestkallsyms="$data/kallsyms" \
+	perf script -F misc,ip,sym,guest_mm --no-demangle --guestkallsyms="$data/kallsyms" \
 		--guestbinary="$GUEST_PROGRAMS/kinds,all" \
 		--guestbinary="$GUEST_PROGRAMS/kinds_cxx,all" \
 		--guestbinary="$GUEST_PROGRAMS/kinds_m32,all" -i "$data/outside" |
-		fold | written > "$data/outside.txt" &&
+		tee "$data/script" | fold | written > "$data/outside.txt" &&
 	perf script -F misc,ip,sym --no-demangle -i "$GUEST_DIR/inside" 2> "$data/err" |
 		fold K U | written > "$data/inside.txt"
 }
@@ -172,12 +173,31 @@ shares()
 		}' "$data/outside.txt"
 }
 
+# The second word of a sample is the address space. New processes have those of processes
+# that have ended.
+address_spaces()
+{
+	awk -v RS= '
+		/ (left|right)\n.* start_thread/	{ process[$2]; samples++ }
+		/ grow_more\n.* child\n/	{ forked[$2]; samples++ }
+		END {
+			for (space in process) {
+				threads++
+				both += space in forked
+			}
+			for (space in forked)
+				children++
+			printf "# %d of threads, %d of new processes\n", threads, children
+			exit !(samples >= 1000 && threads == 1 && children && !both)
+		}' "$data/script"
+}
+
 agrees()
 {
 	agree '^user (spin|hot|code) ' inside.txt outside.txt
 }
 
-ktap_set_plan 13
+ktap_set_plan 14
 ktap_test_result "recorded" recorded
 ktap_test_result "threads: chains are complete" threads
 ktap_test_result "new processes: chains are complete" new_processes
@@ -190,5 +210,6 @@ ktap_test_result "32 bits: chains are complete" m32
 ktap_test_result "no frame is false" only_true_frames
 ktap_test_result "frames of the kernel are in its text" in_kernel_text outside
 ktap_test_result "shares of the kinds" shares
+ktap_test_result "address spaces" address_spaces
 ktap_test_result "inside and outside agree" agrees
 ktap_finished
