@@ -61,7 +61,7 @@ period=100003
 full_stacks()
 {
 	$guest_branches || return 0
-	guest_run "$perf record -q -b -o branches.data -c 100003 -e instructions:u loop 5000000 &&
+	guest_run "$perf record -q -b -o branches.data -c 100003 -e instructions:u loop 5000000 && \
 		$perf script -i branches.data -F comm,brstack" |
 		awk '
 			$1 == "loop"	{ n++; full += NF == 17 }
