@@ -220,13 +220,8 @@ TEST(code_of_16_bits)
 TEST(paging_off)
 {
 	struct guest *g = guest_new(&mode_kernel_pae);
-	struct kvm_sregs sregs;
 
-	vcpu_sregs_get(g->vcpu, &sregs);
-	sregs.cr0 &= ~X86_CR0_PG;
-	vcpu_sregs_set(g->vcpu, &sregs);
-
-	g->code = CODE_GPA;
+	guest_disable_paging(g);
 	g->rsp = g->stack_gpa[0] + 0x80;
 	g->rbp = g->stack_gpa[0] + 0x100;
 	expect_frames(g, 0);
@@ -334,7 +329,6 @@ TEST_F(max_stack, by_default)
 TEST_F(guest, smm)
 {
 	struct guest *g = self->kernel;
-	struct kvm_vcpu_events events;
 
 	if (!kvm_has_cap(KVM_CAP_X86_SMM))
 		SKIP(return, "KVM has no SMM");
@@ -342,10 +336,7 @@ TEST_F(guest, smm)
 	vm_set_user_memory_region(g->vm, 1 << 16 | MEM_SLOT, 0, 0, MEM_SIZE, guest_hva(g, 0));
 	expect_frames(g, 3);
 
-	vcpu_events_get(g->vcpu, &events);
-	events.flags |= KVM_VCPUEVENT_VALID_SMM;
-	events.smi.smm = 1;
-	vcpu_events_set(g->vcpu, &events);
+	guest_enter_smm(g);
 	expect_frames(g, 0);
 	EXPECT_TRUE(g->vcpu->run->flags & KVM_RUN_X86_SMM);
 }

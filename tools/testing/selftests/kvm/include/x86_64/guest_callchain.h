@@ -88,6 +88,8 @@ void guest_sample(struct sampler *sampler, struct guest *g);
 void guest_run_unsampled(struct guest *g);
 void guest_enter_nested(struct guest *g);
 void guest_set_16_bits(struct guest *g);
+void guest_disable_paging(struct guest *g);
+void guest_enter_smm(struct guest *g);
 const char *sample_check_start(struct guest *g, const struct sample *sample);
 void sample_dump(const struct sample *sample);
 void expect_samples(struct guest *g, struct perf_event_attr *attr,

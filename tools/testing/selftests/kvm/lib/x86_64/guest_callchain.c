@@ -331,6 +331,28 @@ void guest_set_16_bits(struct guest *g)
 	g->code = 0;
 }
 
+/* Without paging the guest runs the same code, at its physical address. */
+void guest_disable_paging(struct guest *g)
+{
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(g->vcpu, &sregs);
+	sregs.cr0 &= ~X86_CR0_PG;
+	vcpu_sregs_set(g->vcpu, &sregs);
+	g->code = CODE_GPA;
+}
+
+/* The memory that SMM has is that of slots of address space 1. */
+void guest_enter_smm(struct guest *g)
+{
+	struct kvm_vcpu_events events;
+
+	vcpu_events_get(g->vcpu, &events);
+	events.flags |= KVM_VCPUEVENT_VALID_SMM;
+	events.smi.smm = 1;
+	vcpu_events_set(g->vcpu, &events);
+}
+
 static void copy_segment(struct vmcb_seg *to, const struct kvm_segment *from)
 {
 	*to = (struct vmcb_seg) {
