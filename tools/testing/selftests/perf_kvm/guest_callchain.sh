@@ -36,21 +36,13 @@
 #
 # shellcheck disable=SC2086
 
-DIR=$(dirname "$(readlink -f "$0")")
-. "$DIR/../kselftest/ktap_helpers.sh"
-
-ktap_print_header
-if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_PROGRAMS/recurse" ]; then
-	ktap_skip_all "GUEST_LIB and GUEST_PROGRAMS name no guest to profile"
-	exit "$KSFT_SKIP"
-fi
-. "$GUEST_LIB"
+. "$(dirname "$(readlink -f "$0")")/profiling.sh"
 . "$DIR/chains.sh"
+
+start_profiling recurse
 
 event=${1:-cpu-clock}
 export period=${2:-97001}
-data=$(mktemp -d)
-trap 'rm -r "$data"' EXIT
 depth=20
 
 # record NAME PROGRAM[,ARG]... [EVENT]: profile the guest while PROGRAM runs

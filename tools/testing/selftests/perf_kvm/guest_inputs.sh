@@ -21,18 +21,9 @@
 #  GUEST_LIB		a shell library, as for guest_profile.sh
 #  GUEST_PROGRAMS	a directory with the guest's program callgraph
 
-DIR=$(dirname "$(readlink -f "$0")")
-. "$DIR/../kselftest/ktap_helpers.sh"
+. "$(dirname "$(readlink -f "$0")")/profiling.sh"
 
-ktap_print_header
-if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_PROGRAMS/callgraph" ]; then
-	ktap_skip_all "GUEST_LIB and GUEST_PROGRAMS name no guest to profile"
-	exit "$KSFT_SKIP"
-fi
-. "$GUEST_LIB"
-
-data=$(mktemp -d)
-trap 'rm -r "$data"' EXIT
+start_profiling callgraph
 program=$GUEST_PROGRAMS/callgraph
 
 # refused PATTERN COMMAND...: COMMAND fails, prints PATTERN in one line on standard error,

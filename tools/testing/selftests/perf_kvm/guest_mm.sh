@@ -18,20 +18,12 @@
 #  GUEST_LIB		a shell library, as for guest_callchain.sh
 #  GUEST_PROGRAMS	a directory with the guest's program recurse
 
-DIR=$(dirname "$(readlink -f "$0")")
-. "$DIR/../kselftest/ktap_helpers.sh"
+. "$(dirname "$(readlink -f "$0")")/profiling.sh"
 
-ktap_print_header
-if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_PROGRAMS/recurse" ]; then
-	ktap_skip_all "GUEST_LIB and GUEST_PROGRAMS name no guest to profile"
-	exit "$KSFT_SKIP"
-fi
-. "$GUEST_LIB"
+start_profiling recurse
 
 event=${1:-cpu-clock}
 period=${2:-97001}
-data=$(mktemp -d)
-trap 'rm -r "$data"' EXIT
 
 # record NAME OPTION...: profile guest and host while both copies run
 record()

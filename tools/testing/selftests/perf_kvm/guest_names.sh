@@ -27,20 +27,12 @@
 #
 # shellcheck disable=SC2086
 
-DIR=$(dirname "$(readlink -f "$0")")
-. "$DIR/../kselftest/ktap_helpers.sh"
+. "$(dirname "$(readlink -f "$0")")/profiling.sh"
 
-ktap_print_header
-if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_PROGRAMS/callgraph_other" ]; then
-	ktap_skip_all "GUEST_LIB and GUEST_PROGRAMS name no guest to profile"
-	exit "$KSFT_SKIP"
-fi
-. "$GUEST_LIB"
+start_profiling callgraph_other
 
 event=${1:-cpu-clock}
 period=${2:-97001}
-data=$(mktemp -d)
-trap 'rm -r "$data"' EXIT
 
 # record NAME OPTION...: profile the guest while both programs run
 record()

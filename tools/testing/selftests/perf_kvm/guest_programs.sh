@@ -22,21 +22,13 @@
 #
 # shellcheck disable=SC2086
 
-DIR=$(dirname "$(readlink -f "$0")")
-. "$DIR/../kselftest/ktap_helpers.sh"
-
-ktap_print_header
-if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_PROGRAMS/kinds" ]; then
-	ktap_skip_all "GUEST_LIB and GUEST_PROGRAMS name no guest to profile"
-	exit "$KSFT_SKIP"
-fi
-. "$GUEST_LIB"
+. "$(dirname "$(readlink -f "$0")")/profiling.sh"
 . "$DIR/chains.sh"
+
+start_profiling kinds
 
 event=${1:-cpu-clock}
 period=${2:-97001}
-data=$(mktemp -d)
-trap 'rm -r "$data"' EXIT
 
 # perf in the guest has another period, or the two would sample in step. The three programs
 # are at different addresses, so an address tells the program.

@@ -25,21 +25,13 @@
 #
 # shellcheck disable=SC2086,SC2016
 
-DIR=$(dirname "$(readlink -f "$0")")
-. "$DIR/../kselftest/ktap_helpers.sh"
+. "$(dirname "$(readlink -f "$0")")/profiling.sh"
 . "$DIR/chains.sh"
 
-ktap_print_header
-if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_PROGRAMS/frames" ]; then
-	ktap_skip_all "GUEST_LIB and GUEST_PROGRAMS name no guest to profile"
-	exit "$KSFT_SKIP"
-fi
-. "$GUEST_LIB"
+start_profiling frames
 
 event=${1:-cpu-clock}
 programs="frames frames_one frames_other frames_m32"
-data=$(mktemp -d)
-trap 'rm -r "$data"' EXIT
 export HOME="$data"
 
 # run PROGRAM COMMAND: $data has the maps as soon as the program and its threads run

@@ -18,18 +18,9 @@
 #			character device for a second guest's console
 #  GUEST_PROGRAMS	a directory with the guest's program pingpong
 
-DIR=$(dirname "$(readlink -f "$0")")
-. "$DIR/../kselftest/ktap_helpers.sh"
+. "$(dirname "$(readlink -f "$0")")/profiling.sh"
 
-ktap_print_header
-if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_PROGRAMS/pingpong" ]; then
-	ktap_skip_all "GUEST_LIB and GUEST_PROGRAMS name no guest to profile"
-	exit "$KSFT_SKIP"
-fi
-. "$GUEST_LIB"
-
-data=$(mktemp -d)
-trap 'rm -r "$data"' EXIT
+start_profiling pingpong
 
 # record NAME OPTION...: profile the guest and the host while a stage of the guest runs
 record()

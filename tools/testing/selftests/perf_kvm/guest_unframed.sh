@@ -17,21 +17,13 @@
 #			sources tell the call trees
 #  GUEST_PYTHON_IMAGE	an initramfs image with python3, to add to the guest's
 
-DIR=$(dirname "$(readlink -f "$0")")
-. "$DIR/../kselftest/ktap_helpers.sh"
-
-ktap_print_header
-if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_PROGRAMS/unframed" ]; then
-	ktap_skip_all "GUEST_LIB and GUEST_PROGRAMS name no guest to profile"
-	exit "$KSFT_SKIP"
-fi
-. "$GUEST_LIB"
+. "$(dirname "$(readlink -f "$0")")/profiling.sh"
 . "$DIR/chains.sh"
+
+start_profiling unframed
 
 event=${1:-cpu-clock}
 period=${2:-97001}
-data=$(mktemp -d)
-trap 'rm -r "$data"' EXIT
 
 # record NAME PROGRAM[,ARG...]
 record()
