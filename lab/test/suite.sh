@@ -34,6 +34,19 @@ tied()
 	setpriv --pdeathsig KILL "$@"
 }
 
+# timed: pass KTAP on, and say what the results took that took long, as ktap.sh does
+timed()
+{
+	local line start=$SECONDS
+
+	while IFS= read -r line; do
+		printf '%s\n' "$line"
+		[[ $line =~ ^(not )?ok\  ]] || continue
+		[ $((SECONDS - start)) -lt 10 ] || echo "# $((SECONDS - start)) s"
+		start=$SECONDS
+	done
+}
+
 run()
 {
 	local suite=$1 kernel='' append=${APPEND:-}
@@ -60,8 +73,10 @@ run()
 		# Linux hands GUEST_CPU on to the environment of init
 		no_vpmu)	append="kvm.enable_pmu=0 kvm_amd.lbrv=0 GUEST_CPU=host,migratable=off $append" ;;
 		esac
+		# exec: the boot is a child of this script, whose end ends the boot
 		APPEND=$append LAB_KERNEL=$kernel TIMEOUT=${TIMEOUT:-2400} \
-			tied lab/run/boot.sh "test-$suite" kselftest "$@" 2> "$verdict" ;;
+			exec setpriv --pdeathsig KILL \
+			lab/run/boot.sh "test-$suite" kselftest "$@" 2> "$verdict" | timed ;;
 	esac
 }
 
