@@ -7,7 +7,7 @@
 #  - "perf record -b" in the guest: the stacks of a loop are full, and have the loop's
 #    branch alone. So are those of the host's samples of the guest.
 #  - Filters by kind and privilege level hold, of two events at once as well.
-#  - No stack has branches of another program, or of another machine: not those of the guest
+#  - No stack has branches of another process, or of another machine: not those of the guest
 #    branches of the host, nor those of the host branches of the guest, while both record.
 #  - perf shows the stacks. What branch records cannot do is refused as on the host.
 #  - A host that cannot refuses in one line, and its guest as a CPU without branch records
@@ -240,6 +240,28 @@ of_program()
 	equal "branches of the other program" "$(grep -c " $2" "$data/pairs")" 0
 }
 
+# Two processes of one program take turns as well, each with branches of its own. No stack
+# has branches of both: what the code at an address is tells nothing here.
+processes()
+{
+	record -b -e branches:u -c 397 \
+		"sh -c 'branches 20 1500 & branches 100 1500 other; wait'" &&
+	script brstack || return
+	pairs
+	known all
+	awk -v "other=$(branches list other | cut -d' ' -f2)" '
+		FILENAME ~ /known$/ { known[$1]; next }
+		$2 in known { of_one[$1] }
+		$2 == other { of_other[$1] }
+		END {
+			for (i in of_one)
+				both += i in of_other
+			printf "# %d stacks of one, %d of the other, %d of both\n",
+				length(of_one), length(of_other), both
+			exit !(length(of_one) > 100 && length(of_other) > 100 && !both)
+		}' "$data/known" "$data/pairs"
+}
+
 reports()
 {
 	record -b -e branches:u -c $period loop $length || return
@@ -382,7 +404,7 @@ absent()
 }
 
 cases="start described loop_exact other_events kinds two_filters privilege_levels
-no_branch_of_the_host programs reports call_graph_lbr of_the_guest of_the_host of_both stop"
+no_branch_of_the_host programs processes reports call_graph_lbr of_the_guest of_the_host of_both stop"
 
 if [ "$(cat $caps/guest_branches 2> /dev/null || echo 0)" = 0 ] && [ $# = 0 ]; then
 	ktap_skip_all "KVM gives guests no branch stacks: kvm_amd.lbrv is off, or the CPU cannot"
