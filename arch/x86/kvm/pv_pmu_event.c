@@ -480,7 +480,8 @@ static void pv_pmu_release(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
 	perf_event_release_kernel(slot->event);
 	slot->event = NULL;
 	__clear_bit(pv_pmu_index(pv, slot), &pv->members);
-	__clear_bit(pv_pmu_index(pv, slot), &pv->branch_slots);
+	if (__test_and_clear_bit(pv_pmu_index(pv, slot), &pv->branch_slots) && !pv->branch_slots)
+		kvm_x86_call(release_branches)(slot->vcpu);
 	slot->vcpu->stat.pv_pmu_events = --pv->nr_events;
 }
 
