@@ -11,7 +11,7 @@
  * A guest whose virtual PMU has LBRs uses them itself; its branches are not recorded here.
  * Neither are those of nested guests, and of code in System Management Mode.
  *
- * This has never run: it is written after the manual, and off unless asked for.
+ * This has never run: it is compiled, and off unless asked for.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
