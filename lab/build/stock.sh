@@ -78,8 +78,8 @@ header_packages()
 		sed -n 's/.*Depends: \(linux-\(headers\|kbuild\)-.*\)/\1/p'
 }
 
-# module VERSION: build our module
-module()
+# our_module VERSION: build our module
+our_module()
 {
 	local version=$1 tmp=$stock.headers headers
 
@@ -119,6 +119,6 @@ for meta in $metas; do
 	fi
 	has_module "$version" && continue
 	say STOCK "$stock/$version/unwind_samples.ko"
-	(logged "$BUILD/stock.log" "building a module for $version" module "$version") ||
+	(logged "$BUILD/stock.log" "building a module for $version" our_module "$version") ||
 		say NOTE "there are no headers of $version: tests do without them"
 done
