@@ -4,9 +4,11 @@
  *
  * A kernel without frame pointers is unwound with tables that only perf has, later. It
  * takes the registers and the stack, from the stack pointer up to the end of the stack.
- * Nothing here depends on what the guest's kernel is, but for one word: Linux runs the
- * handlers of interrupts on another stack, and saves the stack pointer in the last word
- * of that.
+ * Nothing here depends on what the guest's kernel is, but for the end of a stack. Linux
+ * runs the handlers of interrupts on another stack, and saves the stack pointer in the
+ * last word of that. The stack of a task, and those of NMIs and of some exceptions, end
+ * with what the CPU pushes at an entry: the stack pointer of user space, or of the code
+ * that was interrupted.
  *
  * The samples of a vCPU are taken in the NMI or in interrupts behind its VM exit. Neither
  * interrupts the other, or KVM while it reads a register out of the VMCS.
@@ -78,36 +80,101 @@ static bool is_dumped(const struct perf_guest_dump *dump, u64 addr)
 	return false;
 }
 
-/* Returns the last word that was dumped if the dump ends where the guest's pages do, or 0. */
-static u64 copy_stack(struct kvm_guest_peek *peek, struct perf_guest_dump *dump, u64 addr)
+/* What the CPU pushes at an interrupt, and entry code at a system call. */
+struct iret_frame {
+	u64 ip;
+	u64 cs;
+	u64 flags;
+	u64 sp;
+	u64 ss;
+};
+
+/* Returns the end of the dumped words if that is where the guest's pages end, or NULL. */
+static const u64 *copy_stack(struct kvm_guest_peek *peek, struct perf_guest_dump *dump, u64 addr)
 {
 	u8 *to = dump->data + dump->nr * (size_t)dump->max_size;
 	unsigned int size = kvm_guest_peek_copy(peek, addr, to, dump->max_size);
 
 	if (!size)
-		return 0;
+		return NULL;
 	dump->stacks[dump->nr++] = (struct perf_guest_stack) { .addr = addr, .size = size };
-	return size < dump->max_size ? *(u64 *)(to + size - sizeof(u64)) : 0;
+	return size < dump->max_size ? (u64 *)(to + size) : NULL;
 }
 
-/* Can the last word of a kernel's stack be the stack pointer of another one? */
-static bool is_kernel_stack(struct kvm_vcpu *vcpu, u64 addr)
+/* Can this be the stack pointer of a kernel, with a stack that is in no dump? */
+static bool is_kernel_stack(struct kvm_vcpu *vcpu, const struct perf_guest_dump *dump, u64 addr)
 {
 	return IS_ALIGNED(addr, sizeof(u64)) && (s64)addr < 0 &&
-	       __is_canonical_address(addr, vcpu_virt_addr_bits(vcpu));
+	       __is_canonical_address(addr, vcpu_virt_addr_bits(vcpu)) &&
+	       !is_dumped(dump, addr);
+}
+
+static bool is_user_frame(const struct iret_frame *frame)
+{
+	return (frame->cs & SEGMENT_RPL_MASK) == USER_RPL;
+}
+
+static bool is_iret_frame(const struct iret_frame *frame)
+{
+	return frame->cs && frame->cs <= U16_MAX && frame->ss <= U16_MAX &&
+	       !((frame->cs ^ frame->ss) & SEGMENT_RPL_MASK) &&
+	       (frame->flags & X86_EFLAGS_FIXED) && frame->flags <= U32_MAX;
+}
+
+/* With CONFIG_X86_FRED, Linux leaves two words unused at the end of the stacks of tasks. */
+static const struct iret_frame *find_iret_frame(const struct perf_guest_dump *dump,
+						const u64 *end)
+{
+	u64 size = dump->stacks[dump->nr - 1].size;
+	const struct iret_frame *frame;
+	unsigned int unused;
+
+	for (unused = 0; unused <= 2 * sizeof(u64); unused += 2 * sizeof(u64)) {
+		if (size < sizeof(*frame) + unused)
+			return NULL;
+		frame = (void *)end - unused - sizeof(*frame);
+		if (is_iret_frame(frame))
+			return frame;
+	}
+	return NULL;
+}
+
+/* Find the stack that the guest's kernel has come from to the one that was dumped last. */
+static bool find_next_stack(struct kvm_guest_peek *peek, const struct perf_guest_dump *dump,
+			    const u64 *end, u64 *addr)
+{
+	const struct iret_frame *frame;
+
+	*addr = end[-1];
+	if (is_kernel_stack(peek->vcpu, dump, *addr))
+		return true;
+
+	frame = find_iret_frame(dump, end);
+	if (!frame)
+		return false;
+
+	*addr = frame->sp;
+	if (!is_user_frame(frame))
+		return is_kernel_stack(peek->vcpu, dump, *addr);
+
+	/* User pages alone are read from here on. 32-bit code has words of 4 bytes. */
+	*addr = ALIGN_DOWN(*addr, sizeof(u64));
+	kvm_guest_peek_switch(peek, true);
+	return true;
 }
 
 static void dump_stacks64(struct kvm_guest_peek *peek, struct perf_guest_dump *dump)
 {
 	u64 addr = dump->regs.sp;
+	const u64 *end;
 
 	if (!IS_ALIGNED(addr, sizeof(u64)))
 		return;
 
-	addr = copy_stack(peek, dump, addr);
-	while (!peek->user && dump->nr < PERF_GUEST_MAX_STACKS &&
-	       is_kernel_stack(peek->vcpu, addr) && !is_dumped(dump, addr))
-		addr = copy_stack(peek, dump, addr);
+	end = copy_stack(peek, dump, addr);
+	while (end && !peek->user && dump->nr < PERF_GUEST_MAX_STACKS &&
+	       find_next_stack(peek, dump, end, &addr))
+		end = copy_stack(peek, dump, addr);
 }
 
 /* Linear addresses. A stack with an odd number of words begins with one below its end. */

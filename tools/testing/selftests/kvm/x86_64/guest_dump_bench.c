@@ -2,8 +2,8 @@
 /*
  * Measure the time that registers and stacks of a guest add to a sample
  * (PERF_SAMPLE_GUEST_STACK): the registers alone, one stack of several sizes within a
- * page, one of 16 KiB, and the most that there can be, which are three stacks of almost
- * 16 KiB and 16 look-ups of pages.
+ * page, one of 16 KiB, one KiB of the kernel's stack with 8 KiB of user space's, and the most
+ * that there can be, which are three stacks of almost 16 KiB and 16 look-ups of pages.
  *
  * The unit is nanoseconds. An emulator may run one instruction per nanosecond: then
  * the results are exact numbers of instructions.
@@ -11,6 +11,7 @@
 #include <linux/perf_event.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "guest_callchain.h"
@@ -24,6 +25,9 @@
 #define STACK		0xffff888050000000ull
 #define STACKS_GPA	(PAGE_4M + 0x20000)
 #define STACK_DISTANCE	(2 * MAX_SIZE)
+#define TASK_STACK	(STACK + 4 * STACK_DISTANCE)
+#define USER_STACK	0x7f0050000000ull
+#define USER_SIZE	0x2000
 
 /* The samples of a round have room in the ring. */
 #define ROUNDS		200
@@ -42,8 +46,22 @@ static const struct bench {
 	{ "1_stack_2048", STACK, 2048, 1 },
 	{ "1_stack_4096", STACK, 4096, 1 },
 	{ "1_stack_16384", STACK, MAX_SIZE, 1 },
+	{ "kernel_1024_user_8192", TASK_STACK + PAGE_SIZE - 1024, USER_SIZE, 2 },
 	{ "3_stacks_16376", STACK + 8, MAX_SIZE, 3 },
 };
+
+/* The stack of a task in a system call, and that of user space */
+static void add_task(struct guest *g, uint64_t gpa)
+{
+	const uint64_t frame[] = { 0x401000, 0x33, 0x246, USER_STACK, 0x2b };
+	unsigned int page;
+
+	guest_map(g, TASK_STACK, gpa, 1, PTE_W | PTE_A | PTE_D);
+	for (page = 0; page < USER_SIZE / PAGE_SIZE; page++)
+		guest_map(g, USER_STACK + page * PAGE_SIZE, gpa + (page + 1) * PAGE_SIZE, 1,
+			  PTE_W | PTE_A | PTE_D | PTE_U);
+	memcpy(guest_hva(g, gpa + PAGE_SIZE - sizeof(frame)), frame, sizeof(frame));
+}
 
 /* Three stacks of four pages. The last word of a stack leads to the next one. */
 static struct guest *bench_guest(void)
@@ -59,6 +77,7 @@ static struct guest *bench_guest(void)
 		last = guest_hva(g, gpa - sizeof(*last));
 		*last = STACK + (stack + 1) * STACK_DISTANCE + 8;
 	}
+	add_task(g, gpa);
 	return g;
 }
 

@@ -7,7 +7,9 @@
  *    memory does: at a page that is not present, of the other privilege, or not there
  *    in the host. Its bytes are those of the stack.
  *  - The last word of a kernel's stack leads to another stack, if it is credible, and
- *    the limit has not ended the dump. There are up to 3 stacks and 16 look-ups of pages.
+ *    the limit has not ended the dump. So does what the CPU pushes at an entry of the
+ *    kernel: to the stack of user space, or of the code of the kernel that was interrupted.
+ *    There are up to 3 stacks and 16 look-ups of pages.
  *  - The call chain is the IP, whatever is excluded from call chains; there are no
  *    registers and no stack of the VMM.
  *  - Nothing is told without paging, in SMM, of 16-bit code, and of nested guests.
@@ -518,6 +520,199 @@ TEST_F(guest, lookups)
 	});
 }
 
+/* ---- the stack that the kernel was entered from */
+
+#define USER_STACK	0x7f0050000000ull
+
+struct iret_frame {
+	uint64_t ip;
+	uint64_t cs;
+	uint64_t flags;
+	uint64_t sp;
+	uint64_t ss;
+};
+
+static const struct iret_frame user_frame = { 0x401000, 0x33, 0x246, USER_STACK + 0x128, 0x2b };
+
+/* @unused: words behind the frame */
+static struct iret_frame *push_frame(struct guest *g, uint64_t end, struct iret_frame frame,
+				     unsigned int unused)
+{
+	const uint64_t *words = &frame.ip;
+	unsigned int i;
+
+	end -= unused * 8 + sizeof(frame);
+	for (i = 0; i < sizeof(frame) / 8; i++)
+		*word_at(g, end + i * 8) = words[i];
+	return (struct iret_frame *)word_at(g, end);
+}
+
+static void add_user_stack(struct guest *g, unsigned int n, unsigned int pages)
+{
+	unsigned int i;
+
+	for (i = 0; i < pages; i++)
+		guest_map(g, USER_STACK + i * PAGE_SIZE, STACKS_GPA + (n * 8 + i) * PAGE_SIZE, 1,
+			  PTE_W | PTE_A | PTE_D | PTE_U);
+	fill(g, USER_STACK, USER_STACK + pages * PAGE_SIZE);
+}
+
+/* The stack from RSP to its end, and one more from @addr to @end */
+static void expect_two_stacks(struct guest *g, uint64_t addr, uint64_t end)
+{
+	expect_dumps(g, MAX_SIZE, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64,
+		{ { g->rsp, stack_end(g) - g->rsp }, { addr, end - addr } },
+	});
+}
+
+TEST_F(guest, user_stack)
+{
+	const uint64_t user_end = USER_STACK + 2 * PAGE_SIZE;
+	struct guest *g = self->kernel;
+	struct iret_frame frame = user_frame;
+
+	add_user_stack(g, 0, 2);
+	push_frame(g, stack_end(g), frame, 0);
+	expect_two_stacks(g, frame.sp, user_end);
+	/* 32-bit programs; their stacks may have an odd number of words */
+	frame.cs = 0x23;
+	frame.sp += 4;
+	push_frame(g, stack_end(g), frame, 0);
+	expect_two_stacks(g, frame.sp - 4, user_end);
+	/* as with CONFIG_X86_FRED */
+	push_frame(g, stack_end(g), user_frame, 2);
+	*word_at(g, stack_end(g) - 8) = 0;
+	expect_two_stacks(g, user_frame.sp, user_end);
+	/* the limit holds for each of them */
+	g->rsp = stack_end(g) - 0x100;
+	expect_dumps(g, 0x200, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64, { { g->rsp, 0x100 }, { user_frame.sp, 0x200 } },
+	});
+	/* what the limit has ended does not end with a frame */
+	push_frame(g, g->rsp + 0x80, user_frame, 0);
+	expect_dumps(g, 0x80, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64, { { g->rsp, 0x80 } },
+	});
+}
+
+/* An interrupt in a system call */
+TEST_F(guest, user_stack_is_third)
+{
+	struct guest *g = self->kernel;
+
+	add_user_stack(g, 0, 1);
+	add_stack(g, STACK2, 1, 1);
+	push_frame(g, stack_end(g), user_frame, 0);
+	g->rsp = STACK2 + 0x800;
+	link_stack(g, STACK2 + PAGE_SIZE, g->stack + 0x80);
+	expect_dumps(g, MAX_SIZE, (struct expected) {
+		PERF_SAMPLE_REGS_ABI_64,
+		{ { g->rsp, 0x800 }, { g->stack + 0x80, 2 * PAGE_SIZE - 0x80 },
+		  { user_frame.sp, USER_STACK + PAGE_SIZE - user_frame.sp } },
+	});
+}
+
+/* An NMI, with a stack of its own, in the kernel */
+TEST_F(guest, interrupted_stack)
+{
+	struct iret_frame frame = { STACK2, 0x10, 0x2, STACK2 + 0x10, 0x18 };
+	struct guest *g = self->kernel;
+
+	add_stack(g, STACK2, 0, 1);
+	push_frame(g, stack_end(g), frame, 0);
+	expect_two_stacks(g, frame.sp, STACK2 + PAGE_SIZE);
+	frame.ss = 0;
+	push_frame(g, stack_end(g), frame, 0);
+	expect_two_stacks(g, frame.sp, STACK2 + PAGE_SIZE);
+}
+
+/* What is behind the stack of user space is nobody's business. */
+TEST_F(guest, user_stack_is_last)
+{
+	struct guest *g = self->kernel;
+
+	add_user_stack(g, 0, 1);
+	add_stack(g, STACK2, 1, 1);
+	push_frame(g, stack_end(g), user_frame, 0);
+	link_stack(g, USER_STACK + PAGE_SIZE, STACK2);
+	expect_two_stacks(g, user_frame.sp, USER_STACK + PAGE_SIZE);
+	push_frame(g, USER_STACK + PAGE_SIZE, (struct iret_frame) {
+		STACK2, 0x10, 0x2, STACK2, 0x18,
+	}, 0);
+	expect_two_stacks(g, user_frame.sp, USER_STACK + PAGE_SIZE);
+}
+
+TEST_F(guest, bad_user_stacks)
+{
+	const uint64_t bad[] = {
+		0, 8, USER_STACK + PAGE_SIZE, BIT_ULL(47), STACK2, self->kernel->rsp, -8ull, -1ull,
+	};
+	struct iret_frame frame = user_frame;
+	struct guest *g = self->kernel;
+	unsigned int i;
+
+	add_user_stack(g, 0, 1);
+	add_stack(g, STACK2, 1, 1);
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		frame.sp = bad[i];
+		push_frame(g, stack_end(g), frame, 0);
+		expect_one_stack(g);
+	}
+	/* a page of the kernel */
+	push_frame(g, stack_end(g), user_frame, 0);
+	guest_map(g, USER_STACK, STACKS_GPA, 1, PTE_W | PTE_A | PTE_D);
+	expect_one_stack(g);
+}
+
+TEST_F(guest, bad_interrupted_stacks)
+{
+	const uint64_t bad[] = {
+		0, STACK2 + 4, STACK2 + PAGE_SIZE, STACK2 & ~BIT_ULL(63), USER_STACK,
+		self->kernel->rsp, stack_end(self->kernel) - 8,
+	};
+	struct iret_frame frame = { STACK2, 0x10, 0x2, STACK2, 0x18 };
+	struct guest *g = self->kernel;
+	unsigned int i;
+
+	add_user_stack(g, 0, 1);
+	add_stack(g, STACK2, 1, 1);
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		frame.sp = bad[i];
+		push_frame(g, stack_end(g), frame, 0);
+		expect_one_stack(g);
+	}
+}
+
+TEST_F(guest, bad_frames)
+{
+	const struct iret_frame bad[] = {
+		{ 0, 0, 0x246, USER_STACK, 0 },
+		{ 0, 0x10033, 0x246, USER_STACK, 0x2b },
+		{ 0, 0x33, 0x246, USER_STACK, 0x1002b },
+		{ 0, 0x33, 0x246, USER_STACK, 0x28 },
+		{ 0, 0x30, 0x246, USER_STACK, 0x2b },
+		{ 0, 0x33, 0x244, USER_STACK, 0x2b },
+		{ 0, 0x33, 0x100000246, USER_STACK, 0x2b },
+	};
+	struct guest *g = self->kernel;
+	unsigned int i;
+
+	add_user_stack(g, 0, 1);
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		push_frame(g, stack_end(g), bad[i], 0);
+		expect_one_stack(g);
+	}
+	/* not where one is looked for */
+	push_frame(g, stack_end(g), user_frame, 0);
+	push_frame(g, stack_end(g), user_frame, 1);
+	expect_one_stack(g);
+	/* the dump does not have all of it */
+	push_frame(g, stack_end(g), user_frame, 0);
+	g->rsp = stack_end(g) - 32;
+	expect_one_stack(g);
+}
+
 TEST(la57)
 {
 	const struct mode mode = { PAGING_LA57, true, 0, 1 };
@@ -828,12 +1023,24 @@ static uint64_t now_ns(void)
 	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
 }
 
-/* Most words lead to some place on the stacks, or behind them. */
+/*
+ * Most words lead to some place on the stacks, or behind them. Every other time, a frame at
+ * the end leads to a stack of user space, or of the kernel, or to neither.
+ */
 static void write_random_words(struct guest *g, unsigned int words)
 {
+	const uint64_t end = g->stack + RANDOM_PAGES * PAGE_SIZE;
+	const bool to_user = random() % 2;
+
 	while (words--)
 		*word_at(g, g->stack + random() % (RANDOM_PAGES * PAGE_SIZE / 8) * 8) =
 			g->stack + random() % (10 * PAGE_SIZE);
+	if (random() % 2)
+		push_frame(g, end, (struct iret_frame) {
+			0, to_user ? 0x33 : 0x10, 0x2,
+			(random() % 4 ? USER_STACK : g->stack) + random() % (6 * PAGE_SIZE),
+			to_user ? 0x2b : 0x18,
+		}, random() % 2 * 2);
 }
 
 static struct kvm_regs random_regs(struct guest *g)
@@ -935,6 +1142,7 @@ static void expect_bounded(struct guest *g, unsigned int samples)
 	for (i = 0; i < RANDOM_PAGES; i++)
 		add_stack(g, g->stack + i * PAGE_SIZE, i, 1);
 	srandom(1);
+	add_user_stack(g, RANDOM_PAGES, 4);
 	write_random_words(g, RANDOM_PAGES * PAGE_SIZE);
 	time = sample_time(g, samples, true);
 	ksft_print_msg("%u samples, %lu ns each; %lu ns with the longest stacks\n", samples,
@@ -945,6 +1153,11 @@ static void expect_bounded(struct guest *g, unsigned int samples)
 TEST_F(guest, random_stacks)
 {
 	expect_bounded(self->kernel, 5000);
+}
+
+TEST_F_TIMEOUT(guest, million_random_stacks, 3600)
+{
+	expect_bounded(self->kernel, 1000000);
 }
 
 int main(int argc, char *argv[])
