@@ -4,8 +4,8 @@
  * with perf's unwinder (tools/perf/util/unwind-orc.c).
  *
  * At each overflow of a counter of cycles, which is an NMI, take the registers, the stacks
- * that KVM's dump would have (arch/x86/kvm/guest_dump.c) and the call chain. So both
- * unwinders get the same registers and the same stacks.
+ * of the kernel that KVM's dump would have (arch/x86/kvm/guest_dump.c) and the call chain. So
+ * both unwinders get the same registers and the same stacks.
  *
  * There are two files below unwind_samples in debugfs, in the format that perf has for
  * pipes: "dumps" has the registers, the stacks and the IP as call chain, "chains" has the

@@ -168,6 +168,7 @@ struct canned {
 	u64 irq_words[3];	/* of the stack of interrupts; the last one leads to the stack */
 	enum orc_result result;
 	u64 user_ip;
+	u64 user_regs;
 	u64 chain[MAX_FRAMES];	/* up to the first 0 */
 };
 
@@ -183,6 +184,7 @@ static const struct canned canned[] = {
 		.words = { [1] = TEXT + 0x11, [3] = TEXT + 0x210,
 			   [4 + REGS_IP] = 0x401000, [4 + REGS_CS] = 0x33 },
 		.result = ORC_RESULT_USER, .user_ip = 0x401000,
+		.user_regs = STACK + 4 * 8,
 		.chain = { TEXT + 0x10, TEXT + 0x11, TEXT + 0x210 },
 	}, {
 		.name = "a thread, with a frame pointer",
@@ -320,8 +322,10 @@ static int check_chain(const struct canned *c)
 		TEST_ASSERT_VAL("address", ips[i] == c->chain[i]);
 	}
 	TEST_ASSERT_EQUAL("frames", chain.nr, i);
-	if (result == ORC_RESULT_USER)
+	if (result == ORC_RESULT_USER) {
 		TEST_ASSERT_VAL("user IP", chain.user_ip == c->user_ip);
+		TEST_ASSERT_VAL("user registers", chain.user_regs == c->user_regs);
+	}
 	return TEST_OK;
 }
 

@@ -67,6 +67,8 @@ static struct {
 	u64 ips[PERF_MAX_STACK_DEPTH + 3];
 } unwound;
 
+static u64 unwound_user_regs;
+
 bool guest_unwind__given(void)
 {
 	return guest_vmlinuz || guest_moddir;
@@ -270,6 +272,7 @@ static void unwind_kernel(struct guest_vm *vm, struct perf_sample *sample)
 	if (result == ORC_RESULT_USER) {
 		unwound.ips[unwound.nr++] = PERF_CONTEXT_GUEST_USER;
 		unwound.ips[unwound.nr++] = chain.user_ip;
+		unwound_user_regs = chain.user_regs;
 	}
 	sample->callchain = (struct ip_callchain *)&unwound;
 }
@@ -284,9 +287,21 @@ void guest_unwind__sample(struct machine *machine, struct evsel *evsel,
 		return;
 
 	has_dumps = true;
+	unwound_user_regs = 0;
 	vm = find_vm(machine, sample);
 	if (vm && vm->kernel && count_sample(vm, sample->ip))
 		unwind_kernel(vm, sample);
+}
+
+/*
+ * Has the sample just been unwound to where user space entered the kernel? Its chain ends
+ * with the IP of user space. At @addr in the stacks are the pt_regs with all registers of
+ * user space.
+ */
+bool guest_unwind__user_regs(const struct perf_sample *sample, u64 *addr)
+{
+	*addr = unwound_user_regs;
+	return *addr && sample->callchain == (struct ip_callchain *)&unwound;
 }
 
 static bool has_kernel(void)

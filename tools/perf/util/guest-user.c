@@ -13,6 +13,9 @@
  *  - this is not so for another process with other files.
  *
  * All others keep their IP alone, and have no names.
+ *
+ * The chain of a sample of the guest's kernel goes on in the same way where a process entered
+ * the kernel, with the registers that the kernel has saved there.
  */
 #include <errno.h>
 #include <limits.h>
@@ -75,10 +78,10 @@ static LIST_HEAD(named_threads);
 static const char *guest_root;
 static bool guests_sampled;
 
-/* The chain of the sample at hand, with a marker */
+/* The chain of the sample at hand: that of the kernel before that of user space, two markers */
 static struct {
 	u64 nr;
-	u64 ips[MAX_FRAMES + 1];
+	u64 ips[PERF_MAX_STACK_DEPTH + MAX_FRAMES + 2];
 } unwound;
 
 static u64 other_ips[MAX_FRAMES];
@@ -227,15 +230,44 @@ static const u8 regs32[] = {
 	PERF_REG_X86_IP,
 };
 
-static bool get_regs(const struct guest_dump *dump, struct guest_regs *regs)
+/* The offsets of the registers in the pt_regs of a 64-bit kernel */
+static const u8 pt_offsets[] = {
+	[PERF_REG_X86_R15] = 0, [PERF_REG_X86_R14] = 8, [PERF_REG_X86_R13] = 16,
+	[PERF_REG_X86_R12] = 24, [PERF_REG_X86_BP] = 32, [PERF_REG_X86_BX] = 40,
+	[PERF_REG_X86_R11] = 48, [PERF_REG_X86_R10] = 56, [PERF_REG_X86_R9] = 64,
+	[PERF_REG_X86_R8] = 72, [PERF_REG_X86_AX] = 80, [PERF_REG_X86_CX] = 88,
+	[PERF_REG_X86_DX] = 96, [PERF_REG_X86_SI] = 104, [PERF_REG_X86_DI] = 112,
+	[PERF_REG_X86_IP] = 128, [PERF_REG_X86_CS] = 136, [PERF_REG_X86_SP] = 152,
+};
+
+/* Linux's selector of 64-bit code of user space */
+#define USER_CS		0x33
+
+/* @pt_regs: where the kernel has saved registers of user space; 0 for those of the sample */
+static bool get_reg(const struct guest_dump *dump, u64 pt_regs, int reg, u64 *val)
 {
-	const bool is_64_bit = dump->abi == PERF_SAMPLE_REGS_ABI_64;
+	return pt_regs ? guest_dump__word(dump, pt_regs + pt_offsets[reg], val) :
+			 guest_dump__reg(dump, reg, val);
+}
+
+static bool is_64_bit_code(const struct guest_dump *dump, u64 pt_regs)
+{
+	u64 cs;
+
+	if (!pt_regs)
+		return dump->abi == PERF_SAMPLE_REGS_ABI_64;
+	return get_reg(dump, pt_regs, PERF_REG_X86_CS, &cs) && cs == USER_CS;
+}
+
+static bool get_regs(const struct guest_dump *dump, u64 pt_regs, struct guest_regs *regs)
+{
+	const bool is_64_bit = is_64_bit_code(dump, pt_regs);
 	const u8 *order = is_64_bit ? regs64 : regs32;
 	const size_t nr = is_64_bit ? ARRAY_SIZE(regs64) : ARRAY_SIZE(regs32);
 
 	regs->is_64_bit = is_64_bit;
 	for (size_t i = 0; i < nr; i++) {
-		if (!guest_dump__reg(dump, order[i], &regs->dwarf[i]))
+		if (!get_reg(dump, pt_regs, order[i], &regs->dwarf[i]))
 			return false;
 		if (!is_64_bit)
 			regs->dwarf[i] = (u32)regs->dwarf[i];
@@ -327,29 +359,52 @@ static void count_sample(const struct guest_process *process)
 			maps->samples++;
 }
 
+static bool is_of_interest(struct machine *machine, struct evsel *evsel,
+			   const struct perf_sample *sample)
+{
+	return !list_empty(&guest_maps) && !guest_unwind__is_disabled() && machine &&
+	       evsel__dumps_guests(evsel) && sample->guest_dump.abi && !sample->machine_pid;
+}
+
+/* Start the chain with what is before the IP of user space. */
+static bool start_chain(const struct perf_sample *sample, u64 *pt_regs)
+{
+	*pt_regs = 0;
+	if (sample->cpumode == PERF_RECORD_MISC_GUEST_USER) {
+		unwound.ips[0] = PERF_CONTEXT_GUEST_USER;
+		unwound.nr = 1;
+		return true;
+	}
+	if (sample->cpumode != PERF_RECORD_MISC_GUEST_KERNEL ||
+	    !guest_unwind__user_regs(sample, pt_regs))
+		return false;
+	unwound.nr = sample->callchain->nr - 1;
+	memcpy(unwound.ips, sample->callchain->ips, unwound.nr * sizeof(*unwound.ips));
+	return true;
+}
+
 void guest_user__sample(struct machine *machine, struct evsel *evsel,
 			struct perf_sample *sample)
 {
-	struct guest_chain chain = { .ips = unwound.ips + 1, .max = MAX_FRAMES };
+	struct guest_chain chain = { .max = MAX_FRAMES };
 	struct guest_processes *processes;
 	struct guest_regs regs;
+	u64 pt_regs;
 
 	unwound_process = NULL;
-	if (list_empty(&guest_maps) || guest_unwind__is_disabled() || !machine ||
-	    !evsel__dumps_guests(evsel) || !sample->guest_dump.abi || sample->machine_pid ||
-	    sample->cpumode != PERF_RECORD_MISC_GUEST_USER)
+	if (!is_of_interest(machine, evsel, sample) || !start_chain(sample, &pt_regs))
 		return;
 
 	guests_sampled = true;
 	processes = find_processes(machine);
-	if (!processes || !get_regs(&sample->guest_dump, &regs))
+	if (!processes || !get_regs(&sample->guest_dump, pt_regs, &regs))
 		return;
+	chain.ips = unwound.ips + unwound.nr;
 	unwound_process = find_process(processes, &regs, &sample->guest_dump, &chain);
 	if (!unwound_process)
 		return;
 	count_sample(unwound_process);
-	unwound.ips[0] = PERF_CONTEXT_GUEST_USER;
-	unwound.nr = 1 + chain.nr;
+	unwound.nr += chain.nr;
 	sample->callchain = (struct ip_callchain *)&unwound;
 }
 

@@ -379,6 +379,7 @@ enum orc_result orc_unwind(const struct orc_kernel_ops *ops, void *arg,
 			return ORC_RESULT_NO_ENTRY;
 		if (!orc_step(&state, entry)) {
 			chain->user_ip = state.ip;
+			chain->user_regs = state.regs.where == REGS_ON_STACK ? state.regs.at : 0;
 			return state.result;
 		}
 		/* The tables are not right everywhere: what is no code is no caller. */

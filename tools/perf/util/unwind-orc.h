@@ -76,7 +76,9 @@ struct orc_chain {
 	u64 *ips;		/* innermost first */
 	unsigned int max;
 	unsigned int nr;
-	u64 user_ip;		/* of ORC_RESULT_USER */
+	/* of ORC_RESULT_USER */
+	u64 user_ip;
+	u64 user_regs;		/* address of the pt_regs; 0 if the kernel has not saved all */
 };
 
 int orc_format__detect(const void *header, size_t size, const char *release);
