@@ -69,6 +69,7 @@ run()
 		case $suite in
 		debug*)		kernel=debug; debug_image || return ;;
 		stock)		stock_image || return ;;
+		stacks)		TIMEOUT=${TIMEOUT:-7200} ;;
 		nmis)		export CPUS=2 ICOUNT=off ;;
 		# Linux hands GUEST_CPU on to the environment of init
 		no_vpmu)	append="kvm.enable_pmu=0 kvm_amd.lbrv=0 GUEST_CPU=host,migratable=off $append" ;;
