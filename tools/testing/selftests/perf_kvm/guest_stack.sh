@@ -8,7 +8,8 @@
 #  - Of the kernel's samples 99 % have a chain that ends where calls begin: in user space
 #    or where a thread starts, with and without KASLR. All frames are in the kernel's text
 #    or in modules.
-#  - Chains of a program that writes to pipes are as they are known to be.
+#  - Chains of a program that writes to pipes are as they are known to be, in the kernel
+#    and on in the program, whose maps are given.
 #  - Interrupts, softirqs, kernel threads and modules are among them.
 #  - The stacks of a sample of the kernel are 2304 bytes at most in the mean.
 #  - Without --guestvmlinuz each sample has its IP, and perf tells what would help.
@@ -42,7 +43,8 @@ data=$(mktemp -d)
 trap 'rm -r "$data"' EXIT
 export HOME="$data"
 
-# a file system in modules, and a load of everything: calls, files, pipes, processes, faults
+# a file system in modules, and a load of everything: calls, files, pipes, processes, faults;
+# and the maps of pingpong, as soon as that has replaced the shell
 disk='dd if=/dev/zero of=/tmp/disk bs=1M count=16 2> /dev/null &&
 	mke2fs -F /tmp/disk > /dev/null && mkdir /tmp/m &&
 	mount -t ext4 -o loop /tmp/disk /tmp/m'
@@ -50,7 +52,9 @@ load='i=0; while [ $i -lt 2 ]; do i=$((i + 1));
 	find / -xdev > /dev/null; dd if=/dev/zero of=/tmp/m/f bs=4k count=500; sync;
 	gzip < /tmp/m/f > /tmp/m/g; rm /tmp/m/f; sync; ls -l /proc > /dev/null;
 	for j in 1 2 3; do echo $i | cat | cat > /dev/null; done;
-	cat /bin/busybox > /dev/null; done; pingpong 1000'
+	cat /bin/busybox > /dev/null; done; pingpong 1000 &
+	until [ ! -e /proc/$! ] || grep pingpong /proc/$!/maps > /dev/null; do :; done;
+	cat /proc/$!/maps > /tmp/maps; wait'
 
 # boot KERNEL [PARAMETERS]
 boot()
@@ -82,8 +86,9 @@ folded()
 {
 	perf script -i "$data/mixed" --guestkallsyms="$data/kallsyms" \
 		--guestmodules="$data/modules" --guestvmlinuz="$1" \
-		--guestmoddir="${kernel%/*}/modules" -F misc,ip,sym 2> "$data/script.err" |
-		fold > "$data/mixed.txt"
+		--guestmoddir="${kernel%/*}/modules" --guestmaps="$data/maps" --guestroot=/ \
+		-F misc,ip,sym 2> "$data/script.err" | fold > "$data/mixed.txt"
+	sed 's/^/# /' "$data/script.err"
 }
 
 # mixed VMLINUZ [PARAMETERS]
@@ -91,14 +96,15 @@ mixed()
 {
 	rm -f "$data/mixed"
 	boot "$kernel" "$2" || return
-	guest_run "$(echo $disk)" && record "$(echo $load)"
+	guest_run "$(echo $disk)" && record "$(echo $load)" &&
+		guest_run "cat /tmp/maps" > "$data/maps"
 	status=$?
 	halt && [ $status = 0 ] && folded "$1"
 }
 
-# User space has short addresses. The first instructions of the entry code are on a stack
-# that is not the kernel's.
-root='( 0x[0-9a-e][0-9a-f]*| ret_from_fork[a-z_]*| (common|secondary)_startup_64[a-z_]*)$'
+# User space has short addresses, and names in the program whose maps are given. The first
+# instructions of the entry code are on a stack that is not the kernel's.
+root='( 0x[0-9a-e][0-9a-f]*| _start| ret_from_fork[a-z_]*| (common|secondary)_startup_64[a-z_]*)$'
 root="$root|^kernel (entry_|asm_)[a-zA-Z0-9_]*$"
 
 rooted()
@@ -107,12 +113,19 @@ rooted()
 }
 
 # The calls of a program that reads from pipes, and writes
-system_call='do_syscall_64 entry_SYSCALL_64_after_hwframe 0x'
+system_call='do_syscall_64 entry_SYSCALL_64_after_hwframe'
 
 pipes()
 {
 	share mixed.txt 90 '^kernel .* pipe_(read|write) ' \
-		" vfs_(read|write) .*ksys_(read|write) .*$system_call" 20
+		" vfs_(read|write) .*ksys_(read|write) .*$system_call (0x|call)" 20
+}
+
+# Other programs that use pipes have no names.
+program()
+{
+	share mixed.txt 90 "^kernel .* pipe_(read|write) .*$system_call" \
+		"$system_call call pass main __libc_start[^ ]*( __libc_start[^ ]*)? _start\$" 20
 }
 
 # Frames without a symbol, but for user space, which comes last
@@ -200,7 +213,7 @@ old_symbols()
 	grep -Eq 'are in the code of its kernel|is not the kernel' "$data/err"
 }
 
-ktap_set_plan $(($# * 14))
+ktap_set_plan $(($# * 15))
 for kernel; do
 	name=${kernel%/vmlinuz}
 	name=${name##*/}
@@ -209,6 +222,7 @@ for kernel; do
 	ktap_test_result "$name: chains reach their root" rooted
 	ktap_test_result "$name: frames are in functions" no_unnamed
 	ktap_test_result "$name: pipes" pipes
+	ktap_test_result "$name: the callers of system calls" program
 	ktap_test_result "$name: interrupts" has 'asm_\(sysvec_\|common_interrupt\)'
 	ktap_test_result "$name: threads" has ret_from_fork
 	ktap_test_result "$name: a module" has ext4_
