@@ -26,12 +26,12 @@
 #include <string.h>
 #include <linux/kernel.h>
 #include <linux/list.h>
-#include <linux/unaligned.h>
 #include <linux/zalloc.h>
 
 #include "debug.h"
 #include "event.h"
 #include "guest-binary.h"
+#include "guest-code.h"
 #include "guest-names.h"
 #include "machine.h"
 #include "map.h"
@@ -39,10 +39,6 @@
 #include "sample.h"
 #include "symbol.h"
 #include "thread.h"
-
-/* call rel32 */
-#define CALL_OPCODE	0xe8
-#define CALL_LEN	5
 
 /* A thread of a guest, as far as the same binaries name its samples. */
 struct named_thread {
@@ -64,33 +60,10 @@ static bool is_x86(struct guest_image *image)
 	return image->machine == EM_X86_64 || image->machine == EM_386;
 }
 
-/* The length of an indirect call with this ModRM byte, prefixes aside. */
-static size_t indirect_call_len(u8 modrm)
-{
-	unsigned int mod = modrm >> 6, rm = modrm & 7;
-	size_t sib = rm == 4;
-
-	switch (mod) {
-	case 0:
-		return rm == 5 ? 6 : 2 + sib;
-	case 1:
-		return 3 + sib;
-	case 2:
-		return 6 + sib;
-	default:
-		return 2;
-	}
-}
-
 enum call_kind { NO_CODE_THERE, NO_CALL, INDIRECT_CALL, DIRECT_CALL, SIGNAL_RETURN };
 
 /* mov $__NR_rt_sigreturn, %rax; syscall, where a signal handler returns to */
 static const u8 sigreturn_code[] = { 0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05 };
-
-static u64 call_target(u64 addr, const u8 *code)
-{
-	return addr + CALL_LEN + (s32)get_unaligned_le32(code + 1);
-}
 
 /* What is in the file before the return address @ret? */
 static enum call_kind call_before(struct guest_image *image, u64 ret, u64 *target)
@@ -104,17 +77,12 @@ static enum call_kind call_before(struct guest_image *image, u64 ret, u64 *targe
 
 	size = ret - segment->start;
 	code = segment->code + size;
-	if (size >= CALL_LEN && code[-CALL_LEN] == CALL_OPCODE) {
-		*target = call_target(ret - CALL_LEN, code - CALL_LEN);
+	if (is_direct_call_before(code, size)) {
+		*target = call_target(code, ret);
 		return DIRECT_CALL;
 	}
-	for (size_t len = 2; len <= 7 && len <= size; len++) {
-		const u8 *call = code - len;
-
-		if (call[0] == 0xff && ((call[1] >> 3) & 7) == 2 &&
-		    indirect_call_len(call[1]) == len)
-			return INDIRECT_CALL;
-	}
+	if (is_indirect_call_before(code, size))
+		return INDIRECT_CALL;
 	if (segment->len - size >= sizeof(sigreturn_code) &&
 	    !memcmp(code, sigreturn_code, sizeof(sigreturn_code)))
 		return SIGNAL_RETURN;
@@ -141,7 +109,8 @@ static bool has_call(struct guest_image *image, struct symbol *sym, u64 addr, u6
 	const u8 *code = function_code(image, sym, addr, &start, &end);
 
 	for (addr = start; code && addr + CALL_LEN <= end; addr++, code++) {
-		if (*code == CALL_OPCODE && call_target(addr, code) == target)
+		if (*code == CALL_OPCODE &&
+		    call_target(code + CALL_LEN, addr + CALL_LEN) == target)
 			return true;
 	}
 	return false;

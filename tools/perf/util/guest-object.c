@@ -16,6 +16,7 @@
 #include <linux/unaligned.h>
 #include <linux/zalloc.h>
 
+#include "guest-code.h"
 #include "guest-object.h"
 #include "guest-options.h"
 
@@ -317,24 +318,6 @@ static const u8 *code_before(const struct guest_object *object, u64 addr, u64 *s
 	return NULL;
 }
 
-/* The length of an indirect call with this ModRM byte, prefixes aside. */
-static size_t indirect_call_len(u8 modrm)
-{
-	unsigned int mod = modrm >> 6, rm = modrm & 7;
-	size_t sib = rm == 4;
-
-	switch (mod) {
-	case 0:
-		return rm == 5 ? 6 : 2 + sib;
-	case 1:
-		return 3 + sib;
-	case 2:
-		return 6 + sib;
-	default:
-		return 2;
-	}
-}
-
 /* The last function that begins at or before an address of the file, and where it ends */
 static const struct guest_function *find_function_at(const struct guest_object *object,
 						     u64 vaddr, u64 *end)
@@ -459,16 +442,8 @@ bool guest_object__is_behind_call(const struct guest_object *object, u64 addr, u
 
 	if (!code)
 		return false;
-	if (size >= 5 && code[-5] == 0xe8) {
-		target = addr - object->bias + (s32)get_unaligned_le32(code - 4);
-		return !below || may_lead_to(object, target, below - object->bias);
-	}
-	for (size_t len = 2; len <= 7 && len <= size; len++) {
-		const u8 *call = code - len;
-
-		if (call[0] == 0xff && ((call[1] >> 3) & 7) == 2 &&
-		    indirect_call_len(call[1]) == len)
-			return true;
-	}
-	return false;
+	if (!is_direct_call_before(code, size))
+		return is_indirect_call_before(code, size);
+	target = call_target(code, addr - object->bias);
+	return !below || may_lead_to(object, target, below - object->bias);
 }
