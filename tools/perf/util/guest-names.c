@@ -40,11 +40,12 @@
 #include "symbol.h"
 #include "thread.h"
 
-/* A thread of a guest, as far as the same binaries name its samples. */
+/* A thread of a guest, for those of its samples that the same programs name. */
 struct named_thread {
 	struct list_head node;
 	struct machine *machine;
-	u64 binaries;		/* a bit for each */
+	guest_names__map_t map;
+	u64 programs;
 	struct thread *thread;
 };
 
@@ -290,48 +291,31 @@ static u64 naming_binaries(struct machine *machine, struct perf_sample *sample)
 }
 
 static struct thread *new_thread(struct machine *machine, struct perf_sample *sample,
-				 u64 binaries)
+				 guest_names__map_t map, u64 programs)
 {
 	struct thread *thread = thread__new(sample->pid, sample->tid);
-	struct guest_binary *binary;
-	u64 bit = 1;
 
 	if (!thread)
 		return NULL;
 	thread__set_maps(thread, maps__new(machine));
-	if (!thread__maps(thread))
-		goto out_put;
-	list_for_each_entry(binary, &guest_binaries, node) {
-		if (binaries & bit && guest_image__map(usable_image(binary, machine), thread))
-			goto out_put;
-		bit <<= 1;
-	}
-	return thread;
-
-out_put:
+	if (thread__maps(thread) && !map(machine, thread, programs))
+		return thread;
 	thread__put(thread);
 	return NULL;
 }
 
 /*
- * A thread with the sample's PID and TID, and with the maps of the binaries that name the
- * sample. It is none of the machine's threads: each of those has one map for all that
- * the guest runs. NULL for the host's samples, where no binary is given, and where the
- * maps of the guest's programs are known ("perf inject --guest-data").
+ * Return a thread with the PID and TID of @sample, in whose maps @map has put @programs. The
+ * thread is none of the machine's threads: each of those has one map for all that the guest
+ * runs. A later sample with the same arguments gets the same thread.
  */
-struct thread *guest_names__findnew_thread(struct machine *machine, struct perf_sample *sample)
+struct thread *guest_names__findnew(struct machine *machine, struct perf_sample *sample,
+				    guest_names__map_t map, u64 programs)
 {
 	struct named_thread *t;
-	u64 binaries;
-
-	if (machine__is_host(machine) || !guest_binary__given() || sample->machine_pid)
-		return NULL;
-	guests_sampled = true;
-	binaries = naming_binaries(machine, sample);
-	binaries_used |= binaries;
 
 	list_for_each_entry(t, &named_threads, node) {
-		if (t->machine == machine && t->binaries == binaries &&
+		if (t->machine == machine && t->map == map && t->programs == programs &&
 		    thread__tid(t->thread) == (pid_t)sample->tid &&
 		    thread__pid(t->thread) == (pid_t)sample->pid)
 			return thread__get(t->thread);
@@ -340,14 +324,49 @@ struct thread *guest_names__findnew_thread(struct machine *machine, struct perf_
 	if (!t)
 		return NULL;
 	t->machine = machine;
-	t->binaries = binaries;
-	t->thread = new_thread(machine, sample, binaries);
+	t->map = map;
+	t->programs = programs;
+	t->thread = new_thread(machine, sample, map, programs);
 	if (!t->thread) {
 		free(t);
 		return NULL;
 	}
 	list_add(&t->node, &named_threads);
 	return thread__get(t->thread);
+}
+
+/* @binaries: a bit for each */
+static int map_binaries(struct machine *machine, struct thread *thread, u64 binaries)
+{
+	struct guest_binary *binary;
+	u64 bit = 1;
+	int err;
+
+	list_for_each_entry(binary, &guest_binaries, node) {
+		err = binaries & bit ?
+			guest_image__map(usable_image(binary, machine), thread) : 0;
+		if (err)
+			return err;
+		bit <<= 1;
+	}
+	return 0;
+}
+
+/*
+ * A thread with the maps of the binaries that name the sample. NULL for the host's samples,
+ * where no binary is given, and where the maps of the guest's programs are known ("perf
+ * inject --guest-data").
+ */
+struct thread *guest_names__findnew_thread(struct machine *machine, struct perf_sample *sample)
+{
+	u64 binaries;
+
+	if (machine__is_host(machine) || !guest_binary__given() || sample->machine_pid)
+		return NULL;
+	guests_sampled = true;
+	binaries = naming_binaries(machine, sample);
+	binaries_used |= binaries;
+	return guest_names__findnew(machine, sample, map_binaries, binaries);
 }
 
 /* To be called before the samples of a session are looked at. */

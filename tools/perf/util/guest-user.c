@@ -34,6 +34,7 @@
 #include "evsel.h"
 #include "guest-cfi.h"
 #include "guest-dump.h"
+#include "guest-names.h"
 #include "guest-object.h"
 #include "guest-options.h"
 #include "guest-process.h"
@@ -41,10 +42,8 @@
 #include "guest-unwind.h"
 #include "guest-user.h"
 #include "machine.h"
-#include "maps.h"
 #include "sample.h"
 #include "symbol_conf.h"
-#include "thread.h"
 
 #define MAX_FRAMES	1024
 
@@ -64,17 +63,8 @@ struct guest_processes {
 	struct list_head list;
 };
 
-/* A thread of a guest, as far as its samples are of the same process. */
-struct named_thread {
-	struct list_head node;
-	struct machine *machine;
-	struct guest_process *process;
-	struct thread *thread;
-};
-
 static LIST_HEAD(guest_maps);
 static LIST_HEAD(machines_processes);
-static LIST_HEAD(named_threads);
 static const char *guest_root;
 static bool guests_sampled;
 
@@ -408,48 +398,18 @@ void guest_user__sample(struct machine *machine, struct evsel *evsel,
 	sample->callchain = (struct ip_callchain *)&unwound;
 }
 
-static struct thread *new_thread(struct machine *machine, struct perf_sample *sample)
+static int map_process(struct machine *machine __maybe_unused, struct thread *thread,
+		       u64 process)
 {
-	struct thread *thread = thread__new(sample->pid, sample->tid);
-
-	if (!thread)
-		return NULL;
-	thread__set_maps(thread, maps__new(machine));
-	if (thread__maps(thread) && !guest_process__map(unwound_process, thread))
-		return thread;
-	thread__put(thread);
-	return NULL;
+	return guest_process__map((struct guest_process *)(uintptr_t)process, thread);
 }
 
-/*
- * A thread with the sample's PID and TID, and with the maps of the process that the sample
- * is of. It is none of the machine's threads: each of those has one map for all that the
- * guest runs. NULL if the process is not known.
- */
+/* A thread with the maps of the process of the sample. NULL if the process is not known. */
 struct thread *guest_user__findnew_thread(struct machine *machine, struct perf_sample *sample)
 {
-	struct named_thread *t;
-
 	if (!unwound_process || sample->callchain != (struct ip_callchain *)&unwound)
 		return NULL;
-	list_for_each_entry(t, &named_threads, node)
-		if (t->machine == machine && t->process == unwound_process &&
-		    thread__tid(t->thread) == (pid_t)sample->tid &&
-		    thread__pid(t->thread) == (pid_t)sample->pid)
-			return thread__get(t->thread);
-
-	t = zalloc(sizeof(*t));
-	if (!t)
-		return NULL;
-	t->machine = machine;
-	t->process = unwound_process;
-	t->thread = new_thread(machine, sample);
-	if (!t->thread) {
-		free(t);
-		return NULL;
-	}
-	list_add(&t->node, &named_threads);
-	return thread__get(t->thread);
+	return guest_names__findnew(machine, sample, map_process, (uintptr_t)unwound_process);
 }
 
 /* To be called when all samples have been looked at. */
@@ -466,18 +426,4 @@ void guest_user__finish(void)
 		maps->samples = 0;
 	}
 	guests_sampled = false;
-}
-
-/* To be called before the machines of a session are deleted. */
-void guest_user__forget(struct machines *machines)
-{
-	struct named_thread *t, *next;
-
-	list_for_each_entry_safe(t, next, &named_threads, node) {
-		if (t->machine->machines != machines)
-			continue;
-		list_del(&t->node);
-		thread__put(t->thread);
-		free(t);
-	}
 }

@@ -7,7 +7,6 @@
 
 struct evsel;
 struct machine;
-struct machines;
 struct perf_sample;
 struct thread;
 
@@ -17,6 +16,5 @@ void guest_user__sample(struct machine *machine, struct evsel *evsel,
 			struct perf_sample *sample);
 struct thread *guest_user__findnew_thread(struct machine *machine, struct perf_sample *sample);
 void guest_user__finish(void);
-void guest_user__forget(struct machines *machines);
 
 #endif /* __PERF_GUEST_USER_H */
