@@ -216,24 +216,6 @@ static int guest_image__find_bias(struct guest_image *image, struct guest_binary
 	return 0;
 }
 
-static int guest_segment__read_code(struct guest_segment *segment, int fd)
-{
-	ssize_t len;
-
-	segment->code = malloc(segment->len);
-	if (!segment->code)
-		return -ENOMEM;
-	for (u64 done = 0; done < segment->len; done += len) {
-		len = pread(fd, segment->code + done, segment->len - done,
-			    segment->pgoff + done);
-		if (len < 0)
-			return -errno;
-		if (!len)
-			return NOT_ELF;
-	}
-	return 0;
-}
-
 /* All segments have one dso: the symbols are the same for all that look them up. */
 static int guest_image__make_maps(struct guest_image *image)
 {
@@ -288,9 +270,9 @@ static int guest_image__read(struct guest_image *image, struct guest_binary *bin
 		    ULLONG_MAX - (image->lowest + image->bias))
 			return NO_PAGE;
 		segment->start += image->bias;
-		err = guest_segment__read_code(segment, fd);
+		err = guest_file__read(fd, segment->pgoff, segment->len, &segment->code);
 		if (err)
-			return err;
+			return err == -ENOEXEC ? NOT_ELF : err;
 	}
 	return guest_image__make_maps(image);
 }

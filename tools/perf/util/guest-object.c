@@ -22,23 +22,6 @@
 
 #define PAGE_MASK_4K	0xfffULL
 
-static int read_code(struct guest_code *code, int fd)
-{
-	ssize_t len;
-
-	code->bytes = malloc(code->size);
-	if (!code->bytes)
-		return -ENOMEM;
-	for (u64 done = 0; done < code->size; done += len) {
-		len = pread(fd, code->bytes + done, code->size - done, code->offset + done);
-		if (len < 0)
-			return -errno;
-		if (!len)
-			return -ENOEXEC;
-	}
-	return 0;
-}
-
 static int add_code(struct guest_object *object, const GElf_Phdr *phdr, int fd)
 {
 	struct guest_code *code;
@@ -51,7 +34,7 @@ static int add_code(struct guest_object *object, const GElf_Phdr *phdr, int fd)
 	*code = (struct guest_code) {
 		.vaddr = phdr->p_vaddr, .offset = phdr->p_offset, .size = phdr->p_filesz,
 	};
-	return read_code(code, fd);
+	return guest_file__read(fd, code->offset, code->size, &code->bytes);
 }
 
 /* The encodings of pointers (DW_EH_PE_*) that compilers use for code on x86 */

@@ -84,6 +84,24 @@ int guest_file__open(const char *path, int *fd)
 	return GUEST_FILE_NOT_REGULAR;
 }
 
+/* Read a part of a file into new memory: 0, -errno, or -ENOEXEC if the file is shorter. */
+int guest_file__read(int fd, u64 offset, u64 size, u8 **bytes)
+{
+	ssize_t len;
+
+	*bytes = malloc(size);
+	if (!*bytes)
+		return -ENOMEM;
+	for (u64 done = 0; done < size; done += len) {
+		len = pread(fd, *bytes + done, size - done, offset + done);
+		if (len < 0)
+			return -errno;
+		if (!len)
+			return -ENOEXEC;
+	}
+	return 0;
+}
+
 /* What is wrong with a file, to be printed behind its name */
 struct problem {
 	char text[256];

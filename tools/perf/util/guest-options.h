@@ -3,6 +3,7 @@
 #define __PERF_GUEST_OPTIONS_H
 
 #include <stdbool.h>
+#include <linux/types.h>
 #include <subcmd/parse-options.h>
 
 /* Instead of -errno */
@@ -11,6 +12,7 @@
 extern const struct option guest_options[];
 
 int guest_file__open(const char *path, int *fd);
+int guest_file__read(int fd, u64 offset, u64 size, u8 **bytes);
 bool guest_options__given(void);
 int guest_options__check(void);
 int guest_options__apply(void);
