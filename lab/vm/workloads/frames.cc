@@ -128,28 +128,7 @@ FUNCTION void catcher()
 
 }
 
-struct level {
-	virtual void enter(unsigned long n) = 0;
-	virtual ~level() = default;
-};
-
-template <int depth> struct nested : level {
-	level *inner = new nested<depth - 1>;
-
-	FUNCTION void enter(unsigned long n) override
-	{
-		inner->enter(n);
-		after_call();
-	}
-};
-
-template <> struct nested<0> : level {
-	FUNCTION void enter(unsigned long n) override
-	{
-		spin(n);
-		after_call();
-	}
-};
+#include "nested.h"
 
 int main(int argc, char **)
 {
