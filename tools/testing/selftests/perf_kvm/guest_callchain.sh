@@ -48,13 +48,7 @@ depth=20
 # record NAME PROGRAM[,ARG]... [EVENT]: profile the guest while PROGRAM runs
 record()
 {
-	guest_start workload "$2" &&
-	guest_expect ready &&
-	perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
-		record -q -g -a -e "${3:-$event}" -c "$period" -o "$data/$1" -- \
-		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
-	guest_wait &&
-	cp "$GUEST_DIR/kallsyms" "$data/kallsyms"
+	profile "$1" "$2" record -q -g -a -e "${3:-$event}" -c "$period"
 }
 
 # chains NAME [PROGRAM]: the chains of a recording, with symbols of the guest's

@@ -66,13 +66,8 @@ fake_modules()
 recorded()
 {
 	fake_modules > "$data/modules" &&
-	guest_start workload callgraph,200 &&
-	guest_expect ready &&
-	perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" --guestmodules="$data/modules" \
-		record -q -g -a -e cpu-clock -c 97001 -o "$data/guest" -- \
-		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
-	guest_wait &&
-	cp "$GUEST_DIR/kallsyms" "$data/kallsyms" &&
+	profile guest callgraph,200 --guestmodules="$data/modules" \
+		record -q -g -a -e cpu-clock -c 97001 &&
 	perf record -q -e cpu-clock -o "$data/host" -- true
 }
 

@@ -30,13 +30,8 @@ record()
 {
 	name=$1
 	shift
-	guest_start workload "recurse,5,1000,yield+recurse,5,500,yield" &&
-	guest_expect ready &&
-	perf kvm --host --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
-		record -q "$@" -a -e "$event" -c "$period" -o "$data/$name" -- \
-		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
-	guest_wait &&
-	cp "$GUEST_DIR/kallsyms" "$data/kallsyms"
+	profile "$name" recurse,5,1000,yield+recurse,5,500,yield \
+		--host record -q "$@" -a -e "$event" -c "$period"
 }
 
 # samples NAME [OPTION...]: a line for each sample: mode, address space, IP, function

@@ -28,6 +28,7 @@
 # shellcheck disable=SC2086
 
 . "$(dirname "$(readlink -f "$0")")/profiling.sh"
+. "$DIR/chains.sh"
 
 start_profiling callgraph_other
 
@@ -39,31 +40,14 @@ record()
 {
 	name=$1
 	shift
-	guest_start workload "callgraph,1000+recurse_low,5,1000,yield" &&
-	guest_expect ready &&
-	perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
-		record -q "$@" -a -e "$event" -c "$period" -o "$data/$name" -- \
-		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
-	guest_wait &&
-	cp "$GUEST_DIR/kallsyms" "$data/kallsyms"
+	profile "$name" callgraph,1000+recurse_low,5,1000,yield \
+		record -q "$@" -a -e "$event" -c "$period"
 }
 
-# fold: print each sample of the guest's user space in one line: the names of the frames,
-# innermost first. A frame without a name is an address.
-fold()
+# user_chains: the lines of fold for user space, without "user"
+user_chains()
 {
-	awk -v RS= -v FS='\n' '
-		{ split($1, header, " ") }
-		header[1] != "KGg"	{ next }
-		{
-			line = ""
-			for (i = 2; i <= NF; i++) {
-				split($i, frame, " ")
-				unnamed = frame[2] == "" || frame[2] == "[unknown]"
-				line = line " " (unnamed ? "0x" frame[1] : frame[2])
-			}
-			print line
-		}'
+	fold | sed -n 's/^user//p'
 }
 
 # script NAME [PROGRAM[,all]...]: the samples of a recording, with the programs' names.
@@ -87,7 +71,7 @@ chains()
 {
 	file=$1
 	shift
-	script chains "$@" | fold > "$data/$file"
+	script chains "$@" | user_chains > "$data/$file"
 }
 
 # flat FILE [PROGRAM[,all]...]: the user samples of the recording without chains, as chains
@@ -224,7 +208,7 @@ position_independent()
 mounted()
 {
 	perf script -F misc,ip,sym --guestmount="$2" --guestbinary="$data/program" \
-		-i "$data/chains" 2> "$data/err" | fold > "$data/$1"
+		-i "$data/chains" 2> "$data/err" | user_chains > "$data/$1"
 }
 
 # The program of the VM is callgraph, the host's with that path another one.

@@ -34,14 +34,8 @@ period=${2:-97001}
 # are at different addresses, so an address tells the program.
 recorded()
 {
-	guest_start workload \
-		perf,record,-q,-g,-e,cpu-clock,-c,83003,-o,/results/inside,kinds &&
-	guest_expect ready &&
-	perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
-		record -q -g -a -e "$event" -c "$period" -o "$data/outside" -- \
-		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
-	guest_wait &&
-	cp "$GUEST_DIR/kallsyms" "$data/kallsyms" &&
+	profile outside perf,record,-q,-g,-e,cpu-clock,-c,83003,-o,/results/inside,kinds \
+		record -q -g -a -e "$event" -c "$period" &&
 	perf script -F misc,ip,sym,guest_mm --no-demangle --guestkallsyms="$data/kallsyms" \
 		--guestbinary="$GUEST_PROGRAMS/kinds,all" \
 		--guestbinary="$GUEST_PROGRAMS/kinds_cxx,all" \

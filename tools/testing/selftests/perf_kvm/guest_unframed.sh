@@ -28,13 +28,7 @@ period=${2:-97001}
 # record NAME PROGRAM[,ARG...]
 record()
 {
-	guest_start workload "$2" &&
-	guest_expect ready &&
-	perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
-		record -q -g -a -e "$event" -c "$period" -o "$data/$1" -- \
-		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
-	guest_wait &&
-	cp "$GUEST_DIR/kallsyms" "$data/kallsyms"
+	profile "$1" "$2" record -q -g -a -e "$event" -c "$period"
 }
 
 cxx_recorded()

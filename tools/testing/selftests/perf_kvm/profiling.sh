@@ -24,3 +24,19 @@ start_profiling()
 	data=$(mktemp -d)
 	trap 'rm -r "$data"' EXIT
 }
+
+# profile NAME WORKLOAD [OPTION...] record [OPTION...]: boot a guest, and profile it while
+# WORKLOAD runs. The options are those of "perf kvm" and of its record. $data/NAME gets the
+# profile, and $data/kallsyms the symbols of the guest's kernel.
+profile()
+{
+	profile=$1
+	workload=$2
+	shift 2
+	guest_start workload "$workload" &&
+	guest_expect ready &&
+	perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" "$@" -o "$data/$profile" -- \
+		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
+	guest_wait &&
+	cp "$GUEST_DIR/kallsyms" "$data/kallsyms"
+}
