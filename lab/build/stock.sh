@@ -91,7 +91,7 @@ our_module()
 		dpkg-deb -x "$package" "$tmp/root" || return
 	done
 	headers=$(realpath "$tmp/root/usr/src/linux-headers-$version")
-	# it includes the Makefile of its place below /
+	# The Makefile of the headers includes others by their absolute paths.
 	sed -i "s,/usr/src/,${headers%/*}/," "$headers/Makefile" || return
 	cp -r lab/vm/modules "$tmp/modules"
 	submake -C "$headers" M="$(realpath "$tmp/modules")" modules || return

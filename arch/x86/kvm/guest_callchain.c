@@ -2,13 +2,13 @@
 /*
  * The call chain of a guest, for a sample that perf takes while the guest runs.
  *
- * The walk follows frame pointers. Where a kernel with frame pointers was entered, it
- * goes on with the registers that the entry code has saved, as Linux saves them: in the
- * interrupted kernel code, or in user space.
+ * The walk follows frame pointers. At an entry of a kernel with frame pointers, the walk
+ * goes on with the registers that the entry code has saved, in the layout of Linux. These
+ * registers lead to interrupted kernel code, or to user space.
  *
- * The guest chooses all values on its stacks, so a frame must be credible: on the stack
- * in use, above the frame before and not far from it. The first frame that is not
- * credible ends the chain.
+ * The guest chooses all values on its stacks, so a frame must be credible: on the stack in
+ * use, above the previous frame, and near it. The first frame that is not credible ends the
+ * chain.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -30,24 +30,24 @@
 #define MAX_USER_FRAME		SZ_1M
 
 /*
- * How many pages of guest memory to look up for a sample, page tables included. The stacks
- * and the code of a program in the kernel are some 20. To look one up costs like some five
- * frames in a page that is known: a guest that puts each of its frames into another page
- * shall not make the host's samples cost more by an order.
+ * The limit of guest pages to look up for a sample, page tables included. The stacks and
+ * the code of a program in a system call take some 20. One lookup costs as much as some
+ * five frames in a known page. The limit keeps a guest with each frame in another page from
+ * making the host's samples ten times as expensive.
  */
 #define MAX_LOOKUPS		80
 
 /*
- * How many times a chain may leave a kernel stack or go through an interrupt in the
- * kernel. After that, a frame may be below the frame before. Linux nests an NMI, an
+ * How many times a chain may leave a kernel stack or go through an interrupt in the kernel.
+ * After such a switch, a frame may be below the previous frame. Linux nests an NMI, an
  * interrupt, softirqs and some exceptions.
  */
 #define MAX_KERNEL_SWITCHES	8
 
-/* How many frames of the kernel to walk if they are not wanted, only user space. */
+/* How many kernel frames to walk on the way to user space, if only user space is wanted. */
 #define MAX_HIDDEN_FRAMES	PERF_MAX_STACK_DEPTH
 
-/* In 32-bit kernels: the selectors of the kernel's code and of user space's. */
+/* The code selectors of 32-bit kernels: for the kernel, and for user space */
 #define KERNEL32_CS		0x60
 #define KERNEL32_USER_CS	0x73
 
@@ -65,7 +65,7 @@ struct pt_regs32 {
 	u32 ip, cs, flags, sp, ss;
 };
 
-/* What the walk needs of the pt_regs of either kind of kernel. */
+/* What the walk needs of pt_regs, of 64-bit or 32-bit kernels */
 struct saved_regs {
 	unsigned long bp;
 	unsigned long ip;
@@ -84,16 +84,16 @@ struct guest_unwind {
 
 	bool is_user;
 	bool is_64bit;
-	bool stores;		/* or frames are only on the way to user space */
-	bool has_frame;		/* sp is the end of a frame, not the stack pointer */
+	bool stores;		/* add frames to @entry, not only walk to user space */
+	bool has_frame;		/* @sp is the end of a frame, not the stack pointer */
 	unsigned int size;	/* of a frame: two words */
 	unsigned int unaligned;	/* the bits that are 0 in the address of a word */
 	unsigned long max_frame;
-	unsigned long last;	/* where the last possible frame is */
+	unsigned long last;	/* the highest possible address of a frame */
 	unsigned long sp;	/* the next frame is here or above */
-	unsigned long fp;	/* its address, by the frame before */
+	unsigned long fp;	/* the next frame, as the previous frame says */
 	unsigned int half_shift;
-	long half;		/* the address space's half that has the code */
+	long half;		/* the half of the address space that has the code */
 	unsigned long cs_base;
 	unsigned long ss_base;
 };
@@ -150,7 +150,7 @@ static bool unwind_init(struct guest_unwind *unwind, struct kvm_vcpu *vcpu, bool
 	return true;
 }
 
-/* What is below the stack pointer counts as far above it. */
+/* The subtraction wraps: an address below the stack pointer is too far above it. */
 static bool is_credible_address(struct guest_unwind *unwind, unsigned long address)
 {
 	return !(address & unwind->unaligned) &&
@@ -159,8 +159,8 @@ static bool is_credible_address(struct guest_unwind *unwind, unsigned long addre
 }
 
 /*
- * Code of either mode stays in its, canonical, half of the address space. In the first
- * page there is none.
+ * User code and kernel code each have one canonical half of the address space. The first
+ * page has no code.
  */
 static bool is_credible_ip(struct guest_unwind *unwind, unsigned long ip)
 {
@@ -181,7 +181,7 @@ static __always_inline bool unwind_store(struct guest_unwind *unwind, unsigned l
 	return unwind->hidden_left--;
 }
 
-/* In each branch the size is a constant, and the reads are short. */
+/* Each branch has a constant size, so that the reads become short code. */
 static __always_inline bool unwind_frame(struct guest_unwind *unwind)
 {
 	unsigned long ip;
@@ -209,9 +209,9 @@ static __always_inline bool unwind_frame(struct guest_unwind *unwind)
 }
 
 /*
- * The entry code of a kernel with frame pointers puts the address of pt_regs into the
- * frame pointer, as an impossible one: odd in 64-bit kernels, in the lower half of the
- * address space in 32-bit kernels (ENCODE_FRAME_POINTER).
+ * The entry code of a kernel with frame pointers encodes the address of pt_regs as an
+ * impossible frame pointer: odd in 64-bit kernels, in the lower half of the address space
+ * in 32-bit kernels (ENCODE_FRAME_POINTER).
  */
 static unsigned long decode_frame_pointer(struct guest_unwind *unwind)
 {
@@ -242,7 +242,7 @@ static bool read_regs32(struct guest_unwind *unwind, unsigned long at,
 {
 	struct pt_regs32 regs32 __uninitialized;
 
-	/* an interrupt in the kernel may have left no SP and SS */
+	/* an interrupt of kernel code may have saved no SP and SS */
 	if (!kvm_guest_peek(unwind->peek, at, &regs32, offsetof(struct pt_regs32, sp)))
 		return false;
 
@@ -298,7 +298,7 @@ static bool unwind_to_user(struct guest_unwind *unwind, const struct saved_regs 
 	       unwind_store(unwind, regs->ip);
 }
 
-/* The segments are those of Linux, as is pt_regs: all have a base of 0. */
+/* The layout of pt_regs is that of Linux. So are the segments: all have a base of 0. */
 static bool unwind_to_regs(struct guest_unwind *unwind, const struct saved_regs *regs)
 {
 	unwind->cs_base = 0;
@@ -325,10 +325,10 @@ static bool unwind_to_regs(struct guest_unwind *unwind, const struct saved_regs 
 }
 
 /*
- * The entry code for system calls does not encode the frame pointer. It is 0 in 64-bit
- * kernels. In 32-bit kernels it is still that of user space, which after SYSENTER is user
- * space's stack pointer: Linux has read EBP from that stack. pt_regs is between the last
- * frame and the top of the stack.
+ * The entry code for system calls does not encode the frame pointer. In 64-bit kernels, the
+ * frame pointer is 0. In 32-bit kernels, it is still that of user space. After SYSENTER,
+ * the frame pointer of user space is its stack pointer: Linux reads EBP from that stack.
+ * pt_regs is between the last frame and the top of the stack.
  */
 static bool read_regs_of_system_call(struct guest_unwind *unwind, struct saved_regs *regs)
 {
@@ -344,9 +344,10 @@ static bool read_regs_of_system_call(struct guest_unwind *unwind, struct saved_r
 }
 
 /*
- * Linux runs interrupt handlers on a stack of their own. The stack pointer of the
- * interrupted stack is in the last word of that, above the first frame (64-bit), or in the
- * first word (32-bit). Returns where, or 0 if the last frame is not at the top of a stack.
+ * Linux runs interrupt handlers on a stack of their own, and saves the interrupted stack
+ * pointer there: in the last word, above the first frame (64-bit), or in the first word
+ * (32-bit). Returns the address of the saved stack pointer, or 0 if the last frame is not
+ * at the top of a stack.
  */
 static unsigned long interrupt_stack_link(struct guest_unwind *unwind)
 {
@@ -374,7 +375,7 @@ static bool unwind_interrupt_stack(struct guest_unwind *unwind)
 	return true;
 }
 
-/* The frame pointer leads to no frame. Not inline, so that frames are read fast. */
+/* Go on where the frame pointer leads to no frame. Not inline, to keep reads of frames fast. */
 static noinline bool unwind_entry(struct guest_unwind *unwind)
 {
 	unsigned long at = decode_frame_pointer(unwind);
@@ -397,8 +398,8 @@ static bool unwind_next(struct guest_unwind *unwind)
 }
 
 /*
- * Add the callers of the function that @vcpu was in when it was interrupted, and the
- * user space that called the kernel. There are none if the guest cannot be read.
+ * Add the callers of the function that @vcpu was in when it was interrupted, and the user
+ * space that called the kernel. Add nothing if the guest cannot be read.
  */
 void kvm_arch_vcpu_callchain(struct kvm_vcpu *vcpu,
 			     struct perf_callchain_entry_ctx *entry,

@@ -2,16 +2,17 @@
 /*
  * Registers and stacks of a guest, for a sample that perf takes while the guest runs.
  *
- * A kernel without frame pointers is unwound with tables that only perf has, later. It
- * takes the registers and the stack, from the stack pointer up to the end of the stack.
- * Nothing here depends on what the guest's kernel is, but for the end of a stack. Linux
- * runs the handlers of interrupts on another stack, and saves the stack pointer in the
- * last word of that. The stack of a task, and those of NMIs and of some exceptions, end
- * with what the CPU pushes at an entry: the stack pointer of user space, or of the code
- * that was interrupted.
+ * The perf tool unwinds a kernel without frame pointers later, with tables that KVM does
+ * not have. Unwinding takes the registers, and the stack from the stack pointer up to the
+ * end.
  *
- * The samples of a vCPU are taken in the NMI or in interrupts behind its VM exit. Neither
- * interrupts the other, or KVM while it reads a register out of the VMCS.
+ * The dump assumes of the guest's kernel how its stacks end. Linux runs the handlers of
+ * interrupts on another stack, and saves the interrupted stack pointer in the last word of
+ * that stack. The stack of a task, and those of NMIs and of some exceptions, end with what
+ * the CPU pushes at an entry: the stack pointer of user space, or of the interrupted code.
+ *
+ * A sample of a vCPU is taken in an NMI or an interrupt right after its VM exit. One sample
+ * does not interrupt another, nor KVM's reads of registers from the VMCS.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -24,9 +25,9 @@
 #include "x86.h"
 
 /*
- * How many pages of guest memory to look up for a sample, page tables included. Stacks in
- * two places of a kernel are up to 7 pages of tables, and 2 or 3 pages each. The guest
- * chooses where its stacks are, but not that a sample costs more.
+ * The limit of guest pages to look up for a sample, page tables included. Two stacks of a
+ * kernel take up to 7 pages of tables, and 2 or 3 pages each. The guest chooses where its
+ * stacks are: the limit bounds the cost of a sample.
  */
 #define MAX_LOOKUPS	16
 
@@ -64,7 +65,7 @@ static void dump_regs(struct kvm_vcpu *vcpu, struct pt_regs *regs)
 		.r14 = kvm_r14_read(vcpu), .r15 = kvm_r15_read(vcpu),
 		.ip = kvm_rip_read(vcpu),
 		.flags = kvm_x86_call(get_rflags)(vcpu),
-		/* all 64 bits */
+		/* csx and ssx are all 64 bits of cs and ss */
 		.csx = guest_selector(vcpu, VCPU_SREG_CS),
 		.ssx = guest_selector(vcpu, VCPU_SREG_SS),
 	};
@@ -177,7 +178,7 @@ static void dump_stacks64(struct kvm_guest_peek *peek, struct perf_guest_dump *d
 		end = copy_stack(peek, dump, addr);
 }
 
-/* Linear addresses. A stack with an odd number of words begins with one below its end. */
+/* Dump linear addresses in units of 8 bytes, maybe from 4 bytes below the stack pointer on. */
 static void dump_stack32(struct kvm_guest_peek *peek, struct perf_guest_dump *dump)
 {
 	u32 base = kvm_x86_call(get_segment_base)(peek->vcpu, VCPU_SREG_SS);
@@ -187,7 +188,7 @@ static void dump_stack32(struct kvm_guest_peek *peek, struct perf_guest_dump *du
 		copy_stack(peek, dump, ALIGN_DOWN(addr, sizeof(u64)));
 }
 
-/* Tell nothing of a guest that cannot be read. */
+/* Dump nothing if the guest cannot be read. */
 void kvm_arch_vcpu_dump(struct kvm_vcpu *vcpu, struct perf_guest_dump *dump)
 {
 	bool user = !kvm_arch_vcpu_in_kernel(vcpu);

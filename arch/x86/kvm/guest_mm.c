@@ -3,7 +3,7 @@
  * The address space of a guest, for a sample that perf takes while the guest runs.
  *
  * CR3 of the vCPU is current from the VM exit on, see guest-callchain.rst. CR3 of a nested
- * guest is in the address space of that guest's hypervisor, and says nothing here.
+ * guest is an address of the guest's own hypervisor, and means nothing to the host.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 

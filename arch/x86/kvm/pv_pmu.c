@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The paravirtual PMU, host side: a vCPU declares events in a page of its memory,
- * the area, and makes KVM_HC_PV_PMU hypercalls; perf events of the host, attached
- * to the vCPU's thread, count them (pv_pmu_event.c); their counts are reported in
- * the same page. See Documentation/virt/kvm/x86/pv-pmu.rst.
+ * The paravirtual PMU, host side: a vCPU declares events in a page of its memory, the area,
+ * and makes KVM_HC_PV_PMU hypercalls; perf events of the host, attached to the vCPU's
+ * thread, count them (pv_pmu_event.c); their counts are reported in the same page. See
+ * Documentation/virt/kvm/x86/pv-pmu.rst.
  *
- * All is done by the vCPU's thread, or by a thread that holds vcpu->mutex in its
- * place, and there is no lock. Overflows come in NMI context: they leave a note in
- * the slot and make a request.
+ * There is no lock: the vCPU's thread, or a thread that holds vcpu->mutex in its place,
+ * does everything but overflows. Overflows come in NMI context, mark the slot, and make a
+ * request.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -46,7 +46,7 @@ void kvm_pv_pmu_init_vm(struct kvm *kvm)
 	kvm->arch.pv_pmu_max_events = KVM_PV_PMU_NR_SLOTS;
 }
 
-/* KVM_CAP_X86_PV_PMU, called with kvm->lock held. No limit is 0. */
+/* KVM_CAP_X86_PV_PMU, called with kvm->lock held. @max_events is 0 for no limit. */
 int kvm_pv_pmu_set_policy(struct kvm *kvm, u64 policy, u64 max_events)
 {
 	if (policy & ~kvm_pv_pmu_policies() || max_events > KVM_PV_PMU_NR_SLOTS ||
@@ -59,7 +59,7 @@ int kvm_pv_pmu_set_policy(struct kvm *kvm, u64 policy, u64 max_events)
 	return 0;
 }
 
-/* A VMM that wants no PMU in its guest, and knows no better, gets no PMU of any kind. */
+/* A VMM that disables the virtual PMU, and sets no policy, gets no paravirtual PMU either. */
 void kvm_pv_pmu_vpmu_disabled(struct kvm *kvm)
 {
 	if (!kvm->arch.pv_pmu_policy_is_set)
@@ -72,8 +72,8 @@ static bool pv_pmu_is_enabled(struct kvm_vcpu_pv_pmu *pv)
 }
 
 /*
- * Locate the area in the address space of the VMM, which may have moved or
- * removed it since the last time.
+ * Locate the area in the address space of the VMM. The VMM may have moved or removed the
+ * area since the last call.
  */
 static struct kvm_pv_pmu_area __user *pv_pmu_map(struct kvm_vcpu *vcpu)
 {
@@ -192,7 +192,7 @@ static unsigned long pv_pmu_slots_with(struct kvm_vcpu_pv_pmu *pv, u32 flag)
 	return mask;
 }
 
-/* The host's half of the header, without @overflow, which the guest writes as well */
+/* Write the host's half of the header, without @overflow, which the guest writes as well. */
 static int pv_pmu_write_header(struct kvm_vcpu *vcpu, struct kvm_pv_pmu_area __user *area)
 {
 	struct kvm_vcpu_pv_pmu *pv = vcpu->arch.pv_pmu;
@@ -218,7 +218,7 @@ static int pv_pmu_write_header(struct kvm_vcpu *vcpu, struct kvm_pv_pmu_area __u
 	return 0;
 }
 
-/* May an NMI reach the guest that it has not seen yet, or does its handler still run? */
+/* Will an NMI reach the guest, or does the guest's handler of NMIs still run? */
 static bool pv_pmu_nmi_is_coming(struct kvm_vcpu *vcpu)
 {
 	return atomic_read(&vcpu->arch.nmi_queued) || vcpu->arch.nmi_injected ||
@@ -250,9 +250,9 @@ static void pv_pmu_restore_slot(struct pv_pmu_slot *slot, const struct kvm_pv_pm
 }
 
 /*
- * User space has set the MSR to what it was when the guest was saved: open what
- * the area says was open, and go on counting from what it says was counted. If the
- * memory is not there yet, kvm_pv_pmu_memslots_changed() has this tried again.
+ * User space has restored the MSR of a saved guest: open the events that are declared in
+ * the area, and go on from the counts in the area. If the memory is not there yet,
+ * kvm_pv_pmu_memslots_changed() requests another try.
  */
 static void pv_pmu_restore(struct kvm_vcpu *vcpu)
 {
@@ -282,15 +282,15 @@ static void pv_pmu_restore(struct kvm_vcpu *vcpu)
 	pv_pmu_open_all(pv);
 	pv_pmu_report(vcpu, area, pv_pmu_slots_with(pv, KVM_PV_PMU_OPEN));
 
-	/* The NMI may have been saved along with the overflows, or it came too late. */
+	/* The overflows may have been saved without their NMI. */
 	if (header.overflow && !pv_pmu_nmi_is_coming(vcpu))
 		pv_pmu_inject_nmi(vcpu);
 }
 
 /*
- * The area, if there is one that still is the guest's for this purpose. Memory
- * that is not there may come back; another cookie says that a kernel which does
- * not know of the area has taken over.
+ * The area, or NULL if the area cannot be used. Missing memory may come back. Another
+ * cookie means that a kernel that does not know of the area has taken over: disable the
+ * area for good.
  */
 static struct kvm_pv_pmu_area __user *pv_pmu_area(struct kvm_vcpu *vcpu)
 {
@@ -354,7 +354,7 @@ static void pv_pmu_deliver(struct kvm_vcpu *vcpu)
 		pv_pmu_write_branches(vcpu, area, overflowed);
 	r = __try_cmpxchg_user(&area->header.overflow, &pending,
 			       pending | overflowed, fault);
-	/* Another vCPU is at it: it has no reason to, nor is there one to wait for it. */
+	/* Another vCPU has changed the word, without a reason: try again, do not loop. */
 	if (r > 0)
 		kvm_make_request(KVM_REQ_PV_PMU, vcpu);
 	if (r)
@@ -363,8 +363,8 @@ static void pv_pmu_deliver(struct kvm_vcpu *vcpu)
 	pv_pmu_mark_dirty(vcpu);
 
 	/*
-	 * The guest sees these together with those that it has not seen yet, unless
-	 * the NMI for those was lost.
+	 * If earlier overflows are pending, the guest sees the new ones with them, unless
+	 * the NMI for the earlier ones was lost.
 	 */
 	nmi = !pending || !pv_pmu_nmi_is_coming(vcpu);
 	if (nmi)
@@ -405,7 +405,7 @@ static int pv_pmu_do_hypercall(struct kvm_vcpu *vcpu, u64 op, u64 mask)
 	return pv_pmu_report(vcpu, area, mask) ? -KVM_EFAULT : 0;
 }
 
-/* Returns what the guest is to get; see asm/kvm_pv_pmu.h. */
+/* Returns the result of the hypercall for the guest; see asm/kvm_pv_pmu.h. */
 int kvm_pv_pmu_hypercall(struct kvm_vcpu *vcpu, u64 op, u64 mask)
 {
 	int r = pv_pmu_do_hypercall(vcpu, op, mask);
@@ -434,9 +434,9 @@ void kvm_pv_pmu_handle_request(struct kvm_vcpu *vcpu)
 }
 
 /*
- * KVM_RUN returns because user space wants the vCPU to stop, maybe to save it: the
- * area must say all there is, before the last of guest memory is saved. As long as
- * the guest does not run, this is done once.
+ * KVM_RUN returns because user space wants the vCPU to stop, maybe to save it: write all
+ * reports before the last of guest memory is saved. Write them once, until the guest runs
+ * again.
  */
 void kvm_pv_pmu_stopped(struct kvm_vcpu *vcpu)
 {
@@ -454,7 +454,7 @@ void kvm_pv_pmu_stopped(struct kvm_vcpu *vcpu)
 	pv->reported_at = vcpu->stat.exits;
 }
 
-/* Of what is requested, this alone ends a HLT. */
+/* Of the reasons for KVM_REQ_PV_PMU, an overflow alone ends a HLT. */
 bool kvm_pv_pmu_has_overflow(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_pv_pmu *pv = vcpu->arch.pv_pmu;
@@ -462,7 +462,7 @@ bool kvm_pv_pmu_has_overflow(struct kvm_vcpu *vcpu)
 	return pv_pmu_is_enabled(pv) && pv->overflowed;
 }
 
-/* perf events are attached to one thread. */
+/* Another thread runs the vCPU. perf events are attached to one thread: open them anew. */
 int kvm_arch_vcpu_run_pid_change(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_pv_pmu *pv = vcpu->arch.pv_pmu;
@@ -477,7 +477,7 @@ int kvm_arch_vcpu_run_pid_change(struct kvm_vcpu *vcpu)
 	return 0;
 }
 
-/* Some events may not be counted any more, or again. */
+/* The filter may forbid events that are open, or allow events that were refused. */
 void kvm_pv_pmu_filter_changed(struct kvm *kvm)
 {
 	struct kvm_vcpu_pv_pmu *pv;
@@ -516,7 +516,7 @@ static int pv_pmu_enable(struct kvm_vcpu *vcpu, u64 data)
 	u32 generation;
 	u64 cookie;
 
-	/* A write that fails changes nothing. */
+	/* Check first: a write that fails here changes nothing. */
 	if (kvm_gfn_to_hva_cache_init(vcpu->kvm, &ghc, data & PAGE_MASK,
 				      sizeof(*area)) || !ghc.memslot)
 		return -EFAULT;
@@ -554,10 +554,10 @@ static struct kvm_vcpu_pv_pmu *pv_pmu_alloc(struct kvm_vcpu *vcpu)
 	for (i = 0; i < KVM_PV_PMU_NR_SLOTS; i++)
 		pv->slots[i].vcpu = vcpu;
 	ratelimit_state_init(&pv->opens, max_opens ? HZ / 10 : 0, max_opens);
-	/* a guest that meets the limit is no matter for the log */
+	/* do not log that a guest meets the limit */
 	ratelimit_set_flags(&pv->opens, RATELIMIT_MSG_ON_RELEASE);
 
-	/* kvm_pv_pmu_filter_changed() may be looking */
+	/* kvm_pv_pmu_filter_changed() may read the pointer at any time */
 	smp_store_release(&vcpu->arch.pv_pmu, pv);
 	return pv;
 }
@@ -586,7 +586,7 @@ int kvm_pv_pmu_set_msr(struct kvm_vcpu *vcpu, u64 data, bool host_initiated)
 	if (!host_initiated)
 		return !!pv_pmu_enable(vcpu, data);
 
-	/* Not before all of the vCPU and its memory are there. */
+	/* Restore later, when the rest of the vCPU and its memory are there. */
 	pv_pmu_disable(pv);
 	pv->msr = data;
 	pv->restore = true;

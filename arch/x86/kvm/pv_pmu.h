@@ -17,8 +17,8 @@
 #ifdef CONFIG_KVM_PV_PMU
 
 /*
- * The VM's policy comes first. Unlike other features this one is not for guests that
- * were not told of it, not even if user space does not enforce what it tells.
+ * The VM's policy comes first. Unlike other features, this one needs its CPUID bit even if
+ * user space does not enforce CPUID.
  */
 static inline bool kvm_pv_pmu_guest_has(struct kvm_vcpu *vcpu)
 {

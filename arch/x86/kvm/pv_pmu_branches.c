@@ -44,7 +44,7 @@ u32 pv_pmu_nr_branches(const struct kvm_vcpu *vcpu)
 	       min_t(u32, kvm_caps.nr_branches, KVM_PV_PMU_MAX_BRANCHES) : 0;
 }
 
-/* Like perf_event_open(2), this asks for a kind of branches. */
+/* As for perf_event_open(2), a request must name a kind of branches. */
 int pv_pmu_check_branches(const struct kvm_vcpu *vcpu,
 			  const struct kvm_pv_pmu_request *request)
 {
@@ -61,15 +61,15 @@ int pv_pmu_check_branches(const struct kvm_vcpu *vcpu,
 }
 
 /*
- * The stack goes on, or becomes another, and the guest has not been told of overflows: is
- * one among them whose stack that was?
+ * The branch stack is about to change. The stack of an overflow that the guest has not been
+ * told of is lost.
  */
 void pv_pmu_branches_wait(struct kvm_vcpu_pv_pmu *pv)
 {
 	pv->branches_are_late = pv->overflowed & pv->branch_slots;
 }
 
-/* Record what the slots that run want. The slots of @committed begin with an empty stack. */
+/* Record the branches that running slots want. @committed slots begin with an empty stack. */
 void pv_pmu_update_branches(struct kvm_vcpu_pv_pmu *pv, unsigned long committed)
 {
 	struct kvm_vcpu *vcpu = pv->slots[0].vcpu;
@@ -95,7 +95,7 @@ static u32 pv_pmu_branch_flags(const struct perf_branch_entry *entry)
 	       entry->spec << KVM_PV_PMU_BRANCH_SPEC_SHIFT;
 }
 
-/* Stacks of overflows that waited while the guest ran on are lost. */
+/* @late: the guest has run on since the overflow, and the stack is lost. */
 static void pv_pmu_fill_record(struct kvm_vcpu *vcpu, struct kvm_pv_pmu_branch_record *record,
 			       bool late)
 {
@@ -144,8 +144,8 @@ fault:
 }
 
 /*
- * Write the stack of the slots that have overflowed. The guest that has named no page, or
- * none that can be written, gets no stack.
+ * Write the stack of the slots that have overflowed. A guest without a page, or with a page
+ * that cannot be written, gets no stack.
  */
 void pv_pmu_write_branches(struct kvm_vcpu *vcpu, struct kvm_pv_pmu_area __user *area,
 			   unsigned long slots)

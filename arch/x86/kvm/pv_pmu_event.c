@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The paravirtual PMU, host side: which events a guest may have, and the perf
- * events that count them. See Documentation/virt/kvm/x86/pv-pmu.rst.
+ * The paravirtual PMU, host side: which events a guest may have, and the perf events that
+ * count them. See Documentation/virt/kvm/x86/pv-pmu.rst.
  *
- * Everything but pv_pmu_overflow() is done by the vCPU's thread, or by a thread
- * that holds vcpu->mutex in its place, and there is no lock.
+ * There is no lock: the vCPU's thread, or a thread that holds vcpu->mutex in its place,
+ * does everything but pv_pmu_overflow().
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -63,7 +63,7 @@ static bool pv_pmu_allows(struct kvm *kvm, u64 policy, bool param)
 	return param && (kvm->arch.pv_pmu_policy & policy);
 }
 
-/* A frequency makes the tick run on all CPUs, also on those that are to be without. */
+/* An event with a frequency makes the tick run on all CPUs, on nohz_full CPUs as well. */
 static bool pv_pmu_can_adapt_period(void)
 {
 	return !tick_nohz_full_enabled();
@@ -115,8 +115,8 @@ static void pv_pmu_read_eventsel(void *info)
 }
 
 /*
- * A virtual PMU may drop the GuestOnly bit without a word: read it back. Returns 0, or
- * a negative errno; -EBUSY if no counter is free for the test.
+ * A virtual PMU may silently drop the GuestOnly bit: read the bit back. Returns 0, or a
+ * negative errno; -EBUSY if no counter is free for the test.
  */
 static int pv_pmu_try_guest_only(void)
 {
@@ -141,10 +141,10 @@ static int pv_pmu_try_guest_only(void)
 	return probe.eventsel & AMD64_EVENTSEL_GUESTONLY ? 0 : -EOPNOTSUPP;
 }
 
-/* 0 if the PMU keeps the bit, or an errno; -EBUSY: not known yet */
+/* 0 if the PMU keeps the GuestOnly bit, or an errno; -EBUSY: not known yet */
 static int __read_mostly pv_pmu_guest_only = -EBUSY;
 
-/* Find out what only a test can tell: when KVM starts, or else with each VM. */
+/* Test the GuestOnly bit when KVM starts, and with each VM until the result is known. */
 void kvm_pv_pmu_look_at_host(void)
 {
 	if (pv_pmu_has_amd_events() && READ_ONCE(pv_pmu_guest_only) == -EBUSY)
@@ -170,9 +170,10 @@ bool pv_pmu_host_has_pmu(void)
 }
 
 /*
- * perf limits the overflows of each event in a tick. Limit those of all events of the vCPU:
- * beyond the limit, have perf stop each event that overflows once more in this tick. perf
- * forgets that it has stopped an event when the event is started or gets another period.
+ * perf limits the overflows of each event in a tick. Limit the overflows of all events of
+ * the vCPU together: beyond the limit, have perf stop each event that overflows once more
+ * in this tick. Call this again when an event is started or gets another period: perf
+ * forgets then that the event was stopped.
  */
 static void pv_pmu_limit_overflows(struct kvm_vcpu_pv_pmu *pv, struct perf_event *event)
 {
@@ -204,8 +205,8 @@ static u64 pv_pmu_time_running(struct perf_event *event)
 }
 
 /*
- * The part of the event's time running that perf has held back the event since it was
- * throttled: a tick at most
+ * The part of the event's time running in which perf has stopped the event, since the event
+ * was throttled: a tick at most
  */
 static u64 pv_pmu_held_now(const struct pv_pmu_slot *slot, u64 running)
 {
@@ -214,7 +215,7 @@ static u64 pv_pmu_held_now(const struct pv_pmu_slot *slot, u64 running)
 	return min(running - slot->throttled_at, TICK_NSEC);
 }
 
-/* perf no longer holds back the event, or will not after this. */
+/* Account the time in which perf has stopped the event, before perf starts the event again. */
 static void pv_pmu_unthrottle(struct pv_pmu_slot *slot, struct perf_event *event)
 {
 	if (!slot->throttled_at)
@@ -223,7 +224,7 @@ static void pv_pmu_unthrottle(struct pv_pmu_slot *slot, struct perf_event *event
 	slot->throttled_at = 0;
 }
 
-/* Called in NMI context; the vCPU has been made to exit by that. */
+/* Called in NMI context. The NMI has made the vCPU exit. */
 static void pv_pmu_overflow(struct perf_event *event,
 			    struct perf_sample_data *data, struct pt_regs *regs)
 {
@@ -241,10 +242,10 @@ static void pv_pmu_overflow(struct perf_event *event,
 	}
 	pv_pmu_count_overflow(pv, event);
 
-	/* The period is the guest's choice: the rate of the host's samples is not. */
+	/* The guest chooses the period. That must not lower the host's maximum sample rate. */
 	perf_sample_event_waive();
 
-	/* An NMI that comes later than the exit it has caused may find another stack. */
+	/* An NMI that comes after the exit that it has caused may find another branch stack. */
 	if (slot->request.branch_sample_type && !kvm_arch_pmi_in_guest(vcpu))
 		pv->branches_are_late = true;
 
@@ -329,7 +330,7 @@ static int pv_pmu_ask(int (*allowed)(void), u64 *refused_until)
 	return r;
 }
 
-/* What user space could not have opened, its guest cannot. */
+/* A guest cannot open what its VMM could not open. */
 static int pv_pmu_check_permission(struct kvm_vcpu_pv_pmu *pv, bool kernel)
 {
 	int r = pv_pmu_ask(perf_allow_open, &pv->open_refused_until);
@@ -375,7 +376,10 @@ static struct perf_event *pv_pmu_create(struct kvm_vcpu_pv_pmu *pv,
 		.config		= request->config,
 		.config1	= request->config1,
 		.sample_period	= request->sample_period,
-		/* see pv_pmu_start_all(); perf checks that all that is enabled in a group fits */
+		/*
+		 * pv_pmu_start_all() enables leaders. perf checks that the members that are
+		 * enabled now fit.
+		 */
 		.disabled	= !leader || !(flags & KVM_PV_PMU_RUN),
 		.freq		= !!(flags & KVM_PV_PMU_FREQ),
 		.exclude_user	= !!(flags & KVM_PV_PMU_EXCLUDE_USER),
@@ -392,8 +396,8 @@ static struct perf_event *pv_pmu_create(struct kvm_vcpu_pv_pmu *pv,
 }
 
 /*
- * A new period, or frequency. The host's limit to frequencies may be below the guest's, and
- * changes with time: what is beyond the limit gets what the limit allows.
+ * Set a new period, or frequency. The host's limit to frequencies may be below the guest's,
+ * and changes with time: lower a frequency that is beyond the limit.
  */
 static int pv_pmu_set_period(struct perf_event *event, u64 period)
 {
@@ -406,12 +410,12 @@ static int pv_pmu_set_period(struct perf_event *event, u64 period)
 	return r;
 }
 
-/* What can be said of an event only when perf knows it: it is released if not allowed. */
+/* Check what only the perf event tells. The caller releases an event that is not allowed. */
 static int pv_pmu_check_event(const struct pv_pmu_slot *slot, struct perf_event *event)
 {
 	if (!kvm_pmu_eventsel_is_allowed(slot->vcpu->kvm, event->hw.config))
 		return -EOPNOTSUPP;
-	/* The frequency has a limit that is not looked at when an event is created. */
+	/* perf does not check the limit to frequencies when an event is created. */
 	if (event->attr.freq)
 		return pv_pmu_set_period(event, slot->request.sample_freq);
 	return 0;
@@ -485,7 +489,7 @@ static void pv_pmu_release(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *slot)
 	slot->vcpu->stat.pv_pmu_events = --pv->nr_events;
 }
 
-/* Without its leader, perf would make each member of a group an event of its own. */
+/* Release members first: without the leader, perf would make each an event of its own. */
 static void pv_pmu_release_group(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *leader)
 {
 	unsigned int group = pv_pmu_index(pv, leader) + 1;
@@ -515,8 +519,8 @@ void pv_pmu_drop_anchor(struct kvm_vcpu_pv_pmu *pv)
 }
 
 /*
- * An event of the hardware: the last one that is closed, and the next that is opened,
- * would release and reserve buffers of all CPUs. Counting does not depend on it.
+ * Keep one event of the hardware open: to close the last one, and to open the next, would
+ * release and reserve buffers of all CPUs. Counting does not depend on the anchor.
  */
 void pv_pmu_create_anchor(struct kvm_vcpu_pv_pmu *pv)
 {
@@ -531,7 +535,7 @@ void pv_pmu_create_anchor(struct kvm_vcpu_pv_pmu *pv)
 	struct perf_event *anchor;
 
 	pv_pmu_drop_anchor(pv);
-	/* each WRMSR of the guest gets here */
+	/* each WRMSR of the guest creates an anchor: limit the rate */
 	if (!__ratelimit(&pv->opens) || pv_pmu_check_permission(pv, false))
 		return;
 
@@ -557,7 +561,7 @@ static void pv_pmu_stop(struct pv_pmu_slot *slot)
 	perf_event_disable(slot->event);
 }
 
-/* Change what can be changed of an event that has been opened. */
+/* Change the period of an open event, or whether the event runs. */
 static int pv_pmu_change(struct pv_pmu_slot *slot,
 			 const struct kvm_pv_pmu_request *request)
 {
@@ -596,8 +600,8 @@ static void pv_pmu_start(struct pv_pmu_slot *slot)
 }
 
 /*
- * Start the members of a group before the leader: if the leader were on a counter
- * before the members, its times would not be those of the group.
+ * Start the members of a group before the leader: if the leader got a counter before the
+ * members, its times would not be the group's.
  */
 static void pv_pmu_start_all(struct kvm_vcpu_pv_pmu *pv)
 {
@@ -629,8 +633,8 @@ static void pv_pmu_commit_slot(struct kvm_vcpu_pv_pmu *pv, struct pv_pmu_slot *s
 }
 
 /*
- * Make room first: an event that is started when there is no counter would wait for
- * its turn. A leader is there before the members of its group.
+ * Free counters first: an event that is started without a free counter would wait for its
+ * turn. Open leaders before the members of their groups.
  */
 void pv_pmu_commit_copies(struct kvm_vcpu_pv_pmu *pv, unsigned long mask)
 {
@@ -661,7 +665,7 @@ void pv_pmu_commit_copies(struct kvm_vcpu_pv_pmu *pv, unsigned long mask)
 	pv_pmu_update_branches(pv, committed);
 }
 
-/* Open all that is declared, the leaders before the members of their groups. */
+/* Open all declared events, the leaders before the members of their groups. */
 void pv_pmu_open_all(struct kvm_vcpu_pv_pmu *pv)
 {
 	struct pv_pmu_slot *slot, *end = pv->slots + KVM_PV_PMU_NR_SLOTS;
@@ -678,7 +682,7 @@ void pv_pmu_open_all(struct kvm_vcpu_pv_pmu *pv)
 	pv_pmu_update_branches(pv, pv->branch_slots);
 }
 
-/* Count with events of the thread that now runs the vCPU, as is allowed now. */
+/* Open all events anew, for the thread that runs the vCPU now, if they are allowed now. */
 void pv_pmu_reopen(struct kvm_vcpu_pv_pmu *pv)
 {
 	int i;
@@ -709,13 +713,13 @@ void pv_pmu_read(const struct pv_pmu_slot *slot, struct kvm_pv_pmu_report *repor
 	if (!event)
 		return;
 
-	/* Not the thread's own event, or pinned and without a counter */
+	/* another thread's event, or a pinned event without a counter */
 	if (perf_event_read_local(event, &count, &enabled, &running))
 		count = perf_event_read_value(event, &enabled, &running);
 	report->count += count;
 	report->time_enabled += enabled;
 	report->time_running += running;
-	/* While perf holds back the event, it has no counter. */
+	/* The event has no counter while perf has stopped it. */
 	report->time_running -= min(report->time_running,
 				    slot->held + pv_pmu_held_now(slot, running));
 	if (event->state == PERF_EVENT_STATE_ERROR)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The unwinding of a guest's user space: this process is taken for one of a guest, by the
- * copy of its maps, and a copy of its registers and stack for a sample.
+ * Test the unwinding of a guest's user space. This process plays a guest's: a copy of its
+ * maps is the --guestmaps, a copy of its registers and stack is the sample.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -24,7 +24,7 @@
 #define MAX_FRAMES	64
 #define MAX_STACK	16384
 
-/* in the numbers of DWARF */
+/* DWARF's numbers of the registers */
 enum { RBX = 3, RBP = 6, RSP = 7, R12 = 12, R13, R14, R15, RIP };
 
 static struct {
@@ -40,7 +40,7 @@ static struct {
 
 #define add_caller()	(sample.callers[sample.nr++] = __builtin_return_address(0))
 
-/* No call before is a tail call. */
+/* The call before this is no tail call. */
 #define after_call()	barrier()
 
 static noinline void take_sample(void)
@@ -81,7 +81,7 @@ static int compare(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
-/* A stack with code of the C library in it. Below it there is at least MAX_STACK. */
+/* Take a sample with frames of the C library. The array makes the stack as long as the copy. */
 static noinline void sample_this_process(unsigned int depth)
 {
 	char below[MAX_STACK];
@@ -131,7 +131,7 @@ static int check_unwinding(struct guest_process *process)
 	enum guest_cfi_end end;
 	u64 *word, old;
 
-	/* the whole stack of this process may not fit */
+	/* the copy may be shorter than the stack of this process */
 	sample_this_process(DEPTH);
 	end = unwind(process);
 	pr_debug("%u frames, %u calls, end %d\n", sample.chain.nr, sample.chain.calls, end);
@@ -158,7 +158,7 @@ static int check_unwinding(struct guest_process *process)
 	TEST_ASSERT_EQUAL("a call of another function", unwind(process), GUEST_CFI_BAD);
 	*word = old;
 
-	/* the dump ends at a return address, and is not there */
+	/* a dump that ends below a return address, and no dump */
 	sample.dump.stacks[0].size = (word - sample.stack) * sizeof(u64);
 	TEST_ASSERT_EQUAL("a short stack", unwind(process), GUEST_CFI_STOP);
 	TEST_ASSERT_EQUAL("frames of a short stack", (int)sample.chain.nr, 2);

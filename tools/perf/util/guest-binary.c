@@ -2,10 +2,10 @@
 /*
  * Symbols for the user space of a guest that is profiled from its host.
  *
- * The host does not see what a guest maps where. The user names the programs of the
- * guest with --guestbinary. Each file is opened once, readable or not. Its code is read
- * then, and its symbols with the first sample: the same code and symbols say whether the
- * file names a sample, and name it.
+ * The host does not see the mappings of a guest. The user names the programs of the guest
+ * with --guestbinary. Each file is opened once, even if that fails. The code is read at
+ * once, the symbols with the first sample. The same code and symbols tell whether the file
+ * names a sample, and are its names.
  */
 #include <ctype.h>
 #include <elf.h>
@@ -31,7 +31,7 @@
 #include "symbol_conf.h"
 #include "thread.h"
 
-/* Instead of -errno; GUEST_FILE_NOT_REGULAR is one more. */
+/* Errors beside -errno and GUEST_FILE_NOT_REGULAR */
 enum {
 	NOT_ELF = GUEST_FILE_NOT_REGULAR + 1,
 	NO_CODE,
@@ -69,7 +69,7 @@ static void guest_binary__delete(struct guest_binary *binary)
 	free(binary);
 }
 
-/* guest_binary__parse_all() looks at the text: an error here would print all options. */
+/* guest_binary__parse_all() parses: an error here would make perf print all options. */
 int guest_binary__option(const struct option *opt __maybe_unused, const char *spec, int unset)
 {
 	struct guest_binary *binary, *next;
@@ -202,7 +202,7 @@ static int guest_image__read_segments(struct guest_image *image, int fd)
 	return image->nr_segments ? 0 : NO_CODE;
 }
 
-/* Programs that are not position independent are where the file says. */
+/* The file has the address of a program that is not position independent. */
 static int guest_image__find_bias(struct guest_image *image, struct guest_binary *binary)
 {
 	if (image->type == ET_EXEC)
@@ -216,7 +216,7 @@ static int guest_image__find_bias(struct guest_image *image, struct guest_binary
 	return 0;
 }
 
-/* All segments have one dso: the symbols are the same for all that look them up. */
+/* All maps share one dso: proofs and reports use the same symbols. */
 static int guest_image__make_maps(struct guest_image *image)
 {
 	struct dso *dso = dso__new(image->name);
@@ -282,7 +282,7 @@ static int guest_image__open(struct guest_image *image, struct guest_binary *bin
 	char path[PATH_MAX];
 	int fd, err;
 
-	/* as dso__load() opens it */
+	/* the path that dso__load() opens */
 	symbol__join_symfs(path, image->name);
 	err = guest_file__open(path, &fd);
 	if (err)
@@ -293,8 +293,8 @@ static int guest_image__open(struct guest_image *image, struct guest_binary *bin
 }
 
 /*
- * The image for the machine with this root directory; image->err if it is of no use.
- * NULL for VMs that are not below --guestmount: what they run is not known.
+ * The image for the machine with this root directory. image->err is set if the image cannot
+ * be used. NULL for VMs that are not below --guestmount: their programs are not known.
  */
 struct guest_image *guest_binary__image(struct guest_binary *binary, const char *root_dir)
 {
@@ -367,7 +367,7 @@ void guest_binary__open(const char *root_dir)
 		guest_binary__image(binary, root_dir);
 }
 
-/* Is @binary of use, in one machine at least? */
+/* Can @binary be used in at least one machine? */
 static int guest_binary__check_images(struct guest_binary *binary)
 {
 	struct guest_image *image;
@@ -428,7 +428,7 @@ static bool guest_binary__overlaps(struct guest_binary *binary, struct guest_bin
 	return false;
 }
 
-/* The same file once more says nothing new, but perhaps ",all". */
+/* A file that is given twice is one binary, with ",all" if either has it. */
 static void guest_binary__merge_equals(struct guest_binary *binary)
 {
 	struct guest_binary *other = binary, *next;
@@ -456,7 +456,7 @@ static int guest_binary__check_all(struct guest_binary *binary)
 	return 0;
 }
 
-/* Are all binaries of use, and together too? */
+/* Can all binaries be used, and be used together? */
 int guest_binary__check(void)
 {
 	struct guest_binary *binary;

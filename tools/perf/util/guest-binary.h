@@ -16,24 +16,24 @@ struct thread;
 #define MAX_GUEST_BINARIES	64
 
 struct guest_segment {
-	u64 start;		/* of the code, where the guest has loaded it */
+	u64 start;		/* the address of the code in the guest */
 	u64 len;
 	u64 pgoff;
 	u8 *code;
 	struct map *map;
 };
 
-/* The file of a guest binary for one machine: below --guestmount each has its own. */
+/* The file of a guest binary for one machine: below --guestmount each machine has its own. */
 struct guest_image {
 	struct list_head node;
 	char *root_dir;
-	char *name;		/* the path, but for --symfs */
+	char *name;		/* the path, without --symfs */
 	int err;
 	dev_t dev;
 	ino_t ino;
 	u16 type;		/* e_type and e_machine of the ELF header */
 	u16 machine;
-	u64 lowest;		/* address that is loaded, in the file */
+	u64 lowest;		/* the lowest loaded address in the file */
 	u64 bias;		/* from the addresses in the file to those in the guest */
 	struct guest_segment *segments;
 	unsigned int nr_segments;
@@ -46,7 +46,7 @@ struct guest_binary {
 	char *name;
 	bool has_address;
 	u64 address;
-	bool all;		/* of the guest's user space is its */
+	bool all;		/* all code at its addresses is of this file */
 	struct list_head images;
 };
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Call chains of a guest's processes, with the call frame information (CFI) in the files
- * that they have mapped, in the registers and stacks of a sample.
+ * Call chains of a guest's processes: the registers and the stack of a sample are unwound
+ * with the call frame information (CFI) of the files that the process has mapped.
  *
- * libdw unwinds. Where there is no CFI it would follow frame pointers, which most programs
- * do not have: the chain ends there. The stack may be another process's. If it is, it
- * does not agree with the code in the files for long.
+ * libdw unwinds. In code without CFI, libdw would follow frame pointers, which most
+ * programs do not have: the chain ends at such code.
+ *
+ * The stack may be another process's. On such a stack, a return address soon has no call
+ * before it.
  */
 #include <errno.h>
 #include <limits.h>
@@ -22,23 +24,23 @@
 #include "guest-process.h"
 #include "symbol.h"
 
-/* Nothing is mapped below. */
+/* Linux maps nothing at lower addresses. */
 #define LOWEST_CODE	0x1000
 
-/* There is one thread: that of the sample. */
+/* libdw finds threads by TID. The thread of the sample is the only one: any TID will do. */
 #define ANY_TID		1
 
 struct guest_cfi {
 	Dwfl *dwfl;
 	const struct guest_process *process;
-	/* of the sample at hand */
+	/* the sample at hand */
 	const struct guest_regs *regs;
 	const struct guest_dump *dump;
 	struct guest_chain *chain;
 	enum guest_cfi_end end;
-	u64 last;		/* frame */
-	u64 highest;		/* address of the stack that has been read, or 0 */
-	u64 last_highest;	/* ... for the frames before this one */
+	u64 last;		/* the address of the frame added last */
+	u64 highest;		/* the highest address that libdw has read, or 0 */
+	u64 last_highest;	/* @highest when the frame was added last */
 };
 
 static int stop(struct guest_cfi *cfi, enum guest_cfi_end end)
@@ -47,7 +49,7 @@ static int stop(struct guest_cfi *cfi, enum guest_cfi_end end)
 	return DWARF_CB_ABORT;
 }
 
-/* What is to be known of the function at an address */
+/* What the CFI says of the function at an address */
 struct function_cfi {
 	bool is_root;
 	bool is_signal_frame;
@@ -84,7 +86,7 @@ static bool find_function(struct guest_cfi *cfi, u64 addr, struct function_cfi *
 	return table && look_up(table, addr - bias, function);
 }
 
-/* Callers are above what they call. */
+/* Each return address is higher on the stack than the one before. */
 static bool check_progress(struct guest_cfi *cfi)
 {
 	if (cfi->chain->nr && cfi->highest <= cfi->last_highest)
@@ -100,7 +102,7 @@ static bool is_in_object(struct guest_cfi *cfi, const struct guest_object *objec
 	return mapping && mapping->object == object;
 }
 
-/* @is_call: it is in the call before a return address. */
+/* @is_call: @addr is the last byte of the call before a return address. */
 static int add_frame(struct guest_cfi *cfi, u64 addr, bool is_call)
 {
 	const struct guest_mapping *mapping = guest_process__mapping(cfi->process, addr);
@@ -108,7 +110,7 @@ static int add_frame(struct guest_cfi *cfi, u64 addr, bool is_call)
 	bool has_cfi;
 	u64 below = 0;
 
-	/* The outermost function has no caller: programs without a C library may not say so. */
+	/* CFI of programs without a C library may not mark the outermost function. */
 	if (addr + is_call < LOWEST_CODE)
 		return stop(cfi, GUEST_CFI_STOP);
 	if (!mapping || !mapping->exec)
@@ -123,7 +125,7 @@ static int add_frame(struct guest_cfi *cfi, u64 addr, bool is_call)
 	if (!mapping->object || mapping->object->err)
 		return stop(cfi, GUEST_CFI_STOP);
 	has_cfi = find_function(cfi, addr, &function);
-	/* Where threads begin, and signal handlers return to, nothing has called. */
+	/* No call is before the start of a thread, or where a signal handler returns to. */
 	if (is_call && guest_object__is_behind_call(mapping->object, addr + 1, below))
 		cfi->chain->calls++;
 	else if (is_call && !function.is_root && !function.is_signal_frame)
@@ -144,8 +146,9 @@ static int frame_callback(Dwfl_Frame *state, void *arg)
 	if (!check_progress(cfi))
 		return stop(cfi, GUEST_CFI_BAD);
 	/*
-	 * Whether a signal has interrupted this function, or returns to it, is known from the
-	 * next frame, for which libdw reads more of the stack.
+	 * The address is exact in a function that a signal has interrupted, and in one that
+	 * a signal handler returns to. libdw unwinds the next frame to find out, and needs
+	 * more of the stack.
 	 */
 	if (!cfi->chain->nr)
 		is_exact = true;
@@ -194,7 +197,7 @@ static const Dwfl_Thread_Callbacks thread_callbacks = {
 	.set_initial_registers	= set_registers,
 };
 
-/* No debug information is looked for on this machine, or on the network. */
+/* Look for no debug information on this machine, nor on the network. */
 static int find_debuginfo(Dwfl_Module *mod __maybe_unused, void **userdata __maybe_unused,
 			  const char *modname __maybe_unused, Dwarf_Addr base __maybe_unused,
 			  const char *file_name __maybe_unused,
@@ -217,7 +220,7 @@ void guest_cfi__delete(struct guest_cfi *cfi)
 	}
 }
 
-/* NULL if libdw can make nothing of the files. */
+/* NULL if libdw cannot use the files. */
 struct guest_cfi *guest_cfi__new(struct guest_process *process)
 {
 	struct guest_cfi *cfi = zalloc(sizeof(*cfi));
@@ -255,7 +258,7 @@ enum guest_cfi_end guest_cfi__unwind(struct guest_cfi *cfi, const struct guest_r
 	cfi->dump = dump;
 	cfi->chain = chain;
 	cfi->highest = 0;
-	/* for the case that nobody stops it: the stack has ended */
+	/* without a call of stop(), libdw ends where the stack ends */
 	cfi->end = GUEST_CFI_STOP;
 	chain->nr = 0;
 	chain->calls = 0;

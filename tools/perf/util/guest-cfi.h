@@ -11,7 +11,7 @@ struct guest_cfi;
 struct guest_dump;
 struct guest_process;
 
-/* Of the code that is unwound, in the order of their numbers in DWARF. */
+/* The registers of a sample; dwarf[] is in the order of DWARF's numbers. */
 struct guest_regs {
 	bool is_64_bit;
 	u64 ip;
@@ -22,10 +22,10 @@ struct guest_regs {
 enum guest_cfi_end {
 	GUEST_CFI_ROOT,		/* the CFI says that nothing has called this function */
 	GUEST_CFI_STOP,		/* no CFI, no file, or no more of the stack */
-	GUEST_CFI_BAD,		/* this is not the code that has made this stack */
+	GUEST_CFI_BAD,		/* the stack is not one of this process */
 };
 
-/* What calls are in: the IP, and addresses in the calls before return addresses. */
+/* A call chain: the IP, and for each caller an address in the call before the return address */
 struct guest_chain {
 	u64 *ips;
 	unsigned int max;

@@ -5,8 +5,8 @@
 /*
  * The calls in x86 code of guests.
  *
- * @code points to the instruction at a return address. The @size bytes before it are code
- * of the same segment, and may be read.
+ * @code points to the instruction at a return address. The @size bytes before @code are
+ * code of the same segment, and may be read.
  */
 #include <stdbool.h>
 #include <stddef.h>

@@ -14,7 +14,7 @@
 #include "guest-record.h"
 #include "perf_regs.h"
 
-/* The most that the kernel takes of one stack */
+/* The most that the kernel copies of one stack */
 #define MAX_STACK	((u32)16384)
 
 bool evsel__dumps_guests(struct evsel *evsel)
@@ -23,8 +23,8 @@ bool evsel__dumps_guests(struct evsel *evsel)
 }
 
 /*
- * --call-graph=dwarf: have the stacks of guests as well as those of the host, and of guests
- * alone if the event does not sample the host.
+ * --call-graph=dwarf: sample the stacks of guests as well as those of the host. An event
+ * that does not sample the host has the stacks of guests alone.
  */
 void evsel__config_guest_dump(struct evsel *evsel, u32 size)
 {
@@ -46,7 +46,7 @@ void evsel__config_guest_dump(struct evsel *evsel, u32 size)
 
 static bool take(const __u64 **array, const void *end, u64 words, const u64 **field)
 {
-	/* the fields before this one may have been beyond the end */
+	/* @array may be beyond the end: earlier fields are not checked */
 	if ((const void *)*array > end ||
 	    words > (size_t)(end - (const void *)*array) / sizeof(u64))
 		return false;
@@ -177,7 +177,7 @@ bool guest_dump__read(const struct guest_dump *dump, u64 addr, void *to, size_t 
 	return false;
 }
 
-/* A word of any of the stacks, not only of the aligned ones. */
+/* A word of any of the stacks, aligned or not */
 bool guest_dump__word(const struct guest_dump *dump, u64 addr, u64 *val)
 {
 	return guest_dump__read(dump, addr, val, sizeof(*val));

@@ -12,7 +12,7 @@ struct evsel;
 
 /* PERF_SAMPLE_GUEST_STACK: registers and stacks of a guest, as they are in the record. */
 struct guest_dump {
-	u64 abi;		/* PERF_SAMPLE_REGS_ABI_NONE if there is nothing */
+	u64 abi;		/* PERF_SAMPLE_REGS_ABI_NONE without registers */
 	u64 mask;
 	const u64 *regs;
 	u64 nr;

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The unwind tables of a guest's kernel: out of its vmlinux or vmlinuz, and of the files of
+ * The unwind tables of a guest's kernel, from its vmlinux or vmlinuz and from the files of
  * its modules, for the addresses in a copy of its /proc/kallsyms.
  *
- * The kernel's tables say where they are in the image, and kallsyms where they are in the
- * guest: only with the same layout do the two belong together. The addresses of a module's
- * sections follow from its symbols, all of which must agree.
+ * The image has the addresses of the tables in the image, kallsyms has their addresses in
+ * the guest. The two belong together only if the layout is the same.
+ *
+ * The addresses of a module's sections follow from its symbols. All symbols of a section
+ * must give the same address.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -33,7 +35,7 @@
 #define R_X86_64_PC32	2
 #endif
 
-/* The most that a thunk has of code */
+/* No thunk is larger. */
 #define MAX_THUNK_SIZE	64
 
 /* A thunk of indirect calls or of returns */
@@ -49,7 +51,7 @@ struct module_symbol {
 	const char *module;
 };
 
-/* Code that has been found in a module's file */
+/* A section of code of a module, in the guest */
 struct module_text {
 	u64 start;
 	u64 end;
@@ -66,13 +68,13 @@ struct guest_kernel {
 	char *moddir;
 	char release[80];	/* empty if it is not known */
 
-	/* of the kernel itself; addresses in the table are those in the image */
+	/* the kernel itself; the addresses in the table are those in the image */
 	struct orc_table table;
 	u64 start;
 	u64 end;
 	u64 shift;
 
-	/* of kallsyms, by address */
+	/* from kallsyms; thunks and symbols are sorted by address */
 	u64 text;
 	u64 start_ip, stop_ip;
 	u64 start_orc, stop_orc;
@@ -128,7 +130,7 @@ static int elf_file__open(struct elf_file *file, const char *path, int type, cha
 	return 0;
 }
 
-/* Returns the data, NULL if there is no such section or nothing in the file. */
+/* Returns the data, or NULL if the file has no such section, or no data of the section. */
 static Elf_Data *elf_file__section(struct elf_file *file, const char *name, GElf_Shdr *shdr)
 {
 	Elf_Scn *scn = NULL;
@@ -144,7 +146,7 @@ static Elf_Data *elf_file__section(struct elf_file *file, const char *name, GElf
 	return NULL;
 }
 
-/* The release of a kernel: of the vmlinuz, or of the banner in the image. */
+/* The release of a kernel, from the header of the vmlinuz or the banner in the image */
 static const char *elf_file__release(struct elf_file *file)
 {
 	static const char banner[] = "Linux version ";
@@ -296,7 +298,7 @@ static struct module *find_module(struct guest_kernel *kernel, const char *name)
 	struct module **modules, *module;
 	size_t i;
 
-	/* kallsyms has the symbols of a module in one piece */
+	/* mostly the last module: kallsyms has the symbols of a module in one piece */
 	for (i = kernel->nr_modules; i > 0; i--)
 		if (!strcmp(kernel->modules[i - 1]->name, name))
 			return kernel->modules[i - 1];
@@ -355,7 +357,7 @@ static int add_thunk(struct guest_kernel *kernel, u64 addr)
 	return 0;
 }
 
-/* The kernel's own symbols are sorted: a thunk ends at the next one. */
+/* The kernel's own symbols are sorted: a thunk ends at the next symbol. */
 static void end_thunks(struct guest_kernel *kernel, u64 addr)
 {
 	struct thunk *thunk;
@@ -486,7 +488,7 @@ static int module_names__init(struct module_names *names, const struct guest_ker
 	return 0;
 }
 
-/* The address of a symbol that the module has once; 0 if there is none. */
+/* The address of the symbol @name; 0 if the module has no such symbol, or more than one */
 static u64 module_names__address(const struct module_names *names, const char *name)
 {
 	const struct module_symbol key = { .name = (char *)name }, *keyp = &key, **found;
@@ -504,10 +506,10 @@ struct module_file {
 	Elf_Data *symtab;
 	size_t strndx;
 	size_t nr_sections;
-	u64 *bases;	/* of the sections in the guest; 0 if it is not known */
+	u64 *bases;	/* addresses of the sections in the guest; 0 if not known */
 };
 
-/* The code of a section that stays; kallsyms does not have the names of the others. */
+/* Is this a section of code that stays? kallsyms has no names of other code. */
 static bool is_code(struct elf_file *file, size_t section, GElf_Shdr *shdr)
 {
 	Elf_Scn *scn = elf_getscn(file->elf, section);
@@ -519,7 +521,7 @@ static bool is_code(struct elf_file *file, size_t section, GElf_Shdr *shdr)
 	return name && !strstarts(name, ".init") && !strstarts(name, ".exit");
 }
 
-/* All symbols of a section must lead to the same address of it. */
+/* All symbols of a section must give the same address of the section. */
 static int find_bases(const struct module_names *names, struct module_file *m)
 {
 	const char *name;
@@ -628,7 +630,7 @@ static int read_module_file(struct guest_kernel *kernel, struct module *module,
 	return err;
 }
 
-/* The release that a module is for begins its "vermagic". */
+/* A module's "vermagic" begins with the release of the kernel that the module is for. */
 static const char *module_release(struct elf_file *file, char *buf, size_t size)
 {
 	GElf_Shdr shdr;
@@ -680,7 +682,7 @@ static void read_module(struct guest_kernel *kernel, struct module *module)
 /* Modules are below the fixmap, see Documentation/arch/x86/x86_64/mm.rst. */
 #define MODULES_END	0xffffffffff000000ULL
 
-/* The module that has the last symbol at or below ip. */
+/* The module of the last symbol at or below @ip */
 static struct module *module_at(struct guest_kernel *kernel, u64 ip)
 {
 	size_t low = 0, high = kernel->nr_symbols, mid;
@@ -707,7 +709,7 @@ static struct module_text *find_text(struct guest_kernel *kernel, u64 ip)
 	return NULL;
 }
 
-/* Modules are read when the first of their addresses is looked up. */
+/* The file of a module is read when an address in the module is first looked up. */
 static struct module_text *find_module_text(struct guest_kernel *kernel, u64 ip)
 {
 	struct module_text *text = find_text(kernel, ip);
@@ -732,7 +734,7 @@ const struct orc_entry *guest_kernel__find(struct guest_kernel *kernel, u64 ip)
 	return text ? orc_table__find(text->table, ip) : NULL;
 }
 
-/* Code of the kernel, or above the first symbol of a module. */
+/* Is @ip in the code of the kernel, or above the first symbol of a module? */
 bool guest_kernel__has_text(struct guest_kernel *kernel, u64 ip)
 {
 	return (ip >= kernel->start && ip < kernel->end) || module_at(kernel, ip);
@@ -787,7 +789,7 @@ void guest_kernel__delete(struct guest_kernel *kernel)
 	free(kernel);
 }
 
-/* NULL with the reason in msg, to be read behind the name of the vmlinuz. */
+/* Returns NULL with the reason in @msg, to be read behind the name of the vmlinuz. */
 struct guest_kernel *guest_kernel__new(const char *vmlinuz, const char *kallsyms,
 				       const char *moddir, char *msg, size_t msg_size)
 {

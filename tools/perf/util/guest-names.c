@@ -1,25 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Which samples of a guest does a program name?
+ * Find the programs that name the samples of a guest.
  *
- * The host does not know what program the guest runs, and programs are at the same
- * addresses. Call chains tell: each return address in the code of a program is behind a
- * call, and a direct call leads to the function of the frame below. A file names a sample
- * if
+ * The host does not know which program the guest runs, and programs are at the same
+ * addresses. The call chain of a sample tells programs apart: in the right file, a call is
+ * before each return address, and a direct call leads to the function of the frame below. A
+ * file names a sample if
  *
- *  - one direct call at least in the sample's call chain leads to the function, by the
- *    symbols of the file, of the frame below;
- *  - no direct call behind which there is a return address leads to another function,
- *    if the frame below is in the code of the file;
- *  - the file has calls before all return addresses of the chain that are in its code;
- *  - no other file that passes these tests overlaps it.
+ *  - for at least one return address, a direct call leads to the function of the frame
+ *    below, by the symbols of the file;
+ *  - for no return address, a direct call leads to another function, if the frame below is
+ *    in the code of the file;
+ *  - a call is before each return address that is in the code of the file;
+ *  - no other file that passes these tests overlaps the file.
  *
- * Calls by a pointer and through a PLT prove nothing: where they lead is not in the file.
- * Where the function of the sample itself has not set up its frame, or never does, or is
- * about to return, the chain lacks its caller, and the call leads to that: it passes if
- * the file has a direct call of the sample's function in it. A call that leads to the
- * sample's function itself proves nothing then. Tail calls are not looked for: a chain
- * with one has no names.
+ * A call by a pointer or through a PLT proves nothing: the file does not say where the call
+ * leads.
+ *
+ * The chain lacks the caller of the sampled function if that function has not set up its
+ * frame yet, never does, or is about to return. The next call in the chain then leads to
+ * the missing caller. Such a call passes if the missing caller has a direct call of the
+ * sampled function. A call of the sampled function itself proves nothing in this case.
+ *
+ * A chain with a tail call has no names: tail calls are not looked for.
  */
 #include <elf.h>
 #include <stdlib.h>
@@ -66,7 +69,7 @@ enum call_kind { NO_CODE_THERE, NO_CALL, INDIRECT_CALL, DIRECT_CALL, SIGNAL_RETU
 /* mov $__NR_rt_sigreturn, %rax; syscall, where a signal handler returns to */
 static const u8 sigreturn_code[] = { 0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05 };
 
-/* What is in the file before the return address @ret? */
+/* The kind of call in the file before the return address @ret */
 static enum call_kind call_before(struct guest_image *image, u64 ret, u64 *target)
 {
 	struct guest_segment *segment = guest_image__segment(image, ret);
@@ -90,7 +93,7 @@ static enum call_kind call_before(struct guest_image *image, u64 ret, u64 *targe
 	return NO_CALL;
 }
 
-/* The code of @sym, which has the address @addr; NULL if it is not in one segment */
+/* The code of @sym, the function at @addr; NULL if the code is not in one segment */
 static const u8 *function_code(struct guest_image *image, struct symbol *sym, u64 addr,
 			       u64 *start, u64 *end)
 {
@@ -123,7 +126,7 @@ static const u8 frame_code32[] = { 0x55, 0x89, 0xe5 };
 
 #define RET_OPCODE	0xc3
 
-/* At @ip in the function @sym, may the frame pointer be that of the caller? */
+/* Can the frame pointer at @ip in the function @sym still be the caller's? */
 static bool may_lack_frame(struct guest_image *image, struct symbol *sym, u64 ip)
 {
 	bool is_32 = image->machine == EM_386;
@@ -148,11 +151,11 @@ static bool is_plt(struct symbol *sym)
 	return sym->namelen > 4 && !strcmp(sym->name + sym->namelen - 4, "@plt");
 }
 
-/* The frame below the one that is looked at */
+/* The frame below the current one */
 struct frame {
 	u64 ip;
 	bool known;
-	bool own;		/* the address of the sample itself, no return address */
+	bool own;		/* ip is the address of the sample itself, no return address */
 };
 
 enum proof { REFUTED, UNKNOWN, PROVEN };
@@ -188,8 +191,8 @@ static enum proof prove_call(struct guest_image *image, u64 target, struct frame
 }
 
 /*
- * Compare the chain in the guest's user space with the code of @image. Return true if
- * all of it may be this code, and one call at least says that it is.
+ * Compare the user space part of @chain with the code of @image. Return true if all of this
+ * part can be in the code, and at least one call proves it.
  */
 static bool image_fits(struct guest_image *image, struct ip_callchain *chain)
 {
@@ -268,8 +271,8 @@ static bool is_other_proven(struct machine *machine, u64 proven, struct guest_bi
 }
 
 /*
- * The binaries that name @sample, a bit for each. What the chain proves comes before what
- * the user says with ",all".
+ * The binaries that name @sample, a bit for each. A proof by the chain comes before the
+ * user's ",all".
  */
 static u64 naming_binaries(struct machine *machine, struct perf_sample *sample)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The code of a file that a process of a guest has mapped: where it is in the process, and
- * which return addresses it can have.
+ * The code of a file that a process of a guest has mapped: the addresses of the code in the
+ * process, and whether an address in the code can be a return address.
  */
 #include <dwarf.h>
 #include <elfutils/libdw.h>
@@ -46,12 +46,12 @@ struct fde_format {
 	bool has_handlers;
 };
 
-/* How much augmentation data a letter of the augmentation has, of which there is @left. */
+/* The length of the augmentation data of @letter. @left bytes are left at @data. */
 static size_t augmentation_len(char letter, const u8 *data, size_t left)
 {
 	switch (letter) {
 	case 'P':
-		/* the encoding of a pointer, and the pointer: of 64 bits, or of 32 */
+		/* the encoding of a pointer, and the pointer of 32 or 64 bits */
 		return left && *data & 0xf ? 5 : 9;
 	case 'L':
 	case 'R':
@@ -61,7 +61,7 @@ static size_t augmentation_len(char letter, const u8 *data, size_t left)
 	}
 }
 
-/* The letters tell of personalities, tables of handlers, and pointers. */
+/* P is a personality routine, L a table of handlers, R the encoding of addresses of code. */
 static struct fde_format cie_format(const Dwarf_CIE *cie)
 {
 	struct fde_format format = {};
@@ -82,7 +82,7 @@ static struct fde_format cie_format(const Dwarf_CIE *cie)
 	return format;
 }
 
-/* The start and the size of the code, the length of what is behind, and the handlers */
+/* In an FDE: start and size of the code; the length of the rest, and the table of handlers */
 #define FDE_LEN			(2 * sizeof(u32))
 #define FDE_HANDLERS_LEN	(FDE_LEN + 1 + sizeof(u32))
 
@@ -94,7 +94,7 @@ static int add_function(struct guest_object *object, const Dwarf_FDE *fde, u64 v
 
 	if (!format.is_known || len < FDE_LEN)
 		return -ENOEXEC;
-	/* 1, 2, 4, 8... */
+	/* the array is full at 0, 1, 2, 4, 8... functions */
 	if (!(object->nr_functions & (object->nr_functions - 1))) {
 		functions = realloc(functions, (2 * object->nr_functions + 1) *
 					       sizeof(*functions));
@@ -132,7 +132,7 @@ static bool read_cie(const u8 *ident, Elf_Data *data, Dwarf_Off offset,
 	return true;
 }
 
-/* All functions that have CFI; 0 or an error, with which none are known. */
+/* Read all functions that have CFI. After an error, the list of functions is incomplete. */
 static int read_eh_frame(struct guest_object *object, Elf *elf, Elf_Data *data, u64 vaddr)
 {
 	const u8 *start = data->d_buf, *ident = (const u8 *)elf_getident(elf, NULL);
@@ -176,7 +176,7 @@ static Elf_Scn *find_eh_frame(Elf *elf, GElf_Shdr *shdr)
 	return NULL;
 }
 
-/* Not every file has .eh_frame, and not all of it is understood. */
+/* A file without .eh_frame, or with encodings that are not known, has no functions. */
 static void read_functions(struct guest_object *object, Elf *elf)
 {
 	GElf_Shdr shdr;
@@ -226,7 +226,7 @@ static int read_object(struct guest_object *object, Elf *elf, int fd, u64 file_s
 	return 0;
 }
 
-/* Returns 0, -errno or GUEST_FILE_NOT_REGULAR; -ENOEXEC if it is not code for x86. */
+/* Returns 0, -errno or GUEST_FILE_NOT_REGULAR; -ENOEXEC if the file has no code for x86. */
 int guest_object__open(struct guest_object *object, const char *path)
 {
 	struct stat st;
@@ -243,7 +243,7 @@ int guest_object__open(struct guest_object *object, const char *path)
 	return err;
 }
 
-/* The segment that is at a page of the file, which is mapped as a whole or in parts. */
+/* The segment of a mapping of @len bytes at @pgoff, which can be a part of the segment */
 static const struct guest_code *code_of_mapping(const struct guest_object *object, u64 len,
 						u64 pgoff)
 {
@@ -259,7 +259,7 @@ static const struct guest_code *code_of_mapping(const struct guest_object *objec
 	return NULL;
 }
 
-/* Can the file be what is mapped at these addresses? */
+/* Find the bias of a mapping. Returns -EINVAL if the mapping cannot be one of this file. */
 int guest_object__find_bias(struct guest_object *object, u64 start, u64 end, u64 pgoff)
 {
 	const struct guest_code *code = code_of_mapping(object, end - start, pgoff);
@@ -286,7 +286,7 @@ void guest_object__close(struct guest_object *object)
 	object->nr_functions = 0;
 }
 
-/* The code from @addr of the process down to the start of its segment */
+/* The code at @addr of the process, and in @size the length of the segment before @addr */
 static const u8 *code_before(const struct guest_object *object, u64 addr, u64 *size)
 {
 	const struct guest_code *code;
@@ -301,7 +301,7 @@ static const u8 *code_before(const struct guest_object *object, u64 addr, u64 *s
 	return NULL;
 }
 
-/* The last function that begins at or before an address of the file, and where it ends */
+/* The last function that begins at or before @vaddr, and its end */
 static const struct guest_function *find_function_at(const struct guest_object *object,
 						     u64 vaddr, u64 *end)
 {
@@ -318,7 +318,7 @@ static const struct guest_function *find_function_at(const struct guest_object *
 	return low ? &object->functions[low - 1] : NULL;
 }
 
-/* A relative jump, with a condition or not. Returns the number of bits, or 0. */
+/* Decode a relative jump, with a condition or not. Returns the bits of its offset, or 0. */
 static unsigned int jump_target(const u8 *code, u64 size, u64 vaddr, u64 *target)
 {
 	if (size >= 2 && (code[0] == 0xeb || (code[0] & 0xf0) == 0x70)) {
@@ -337,8 +337,9 @@ static unsigned int jump_target(const u8 *code, u64 size, u64 vaddr, u64 *target
 }
 
 /*
- * 0xff is often the end of a negative number. With three prefixes that begin instructions
- * it would be jumps that compilers do not use.
+ * 0xff is often the last byte of a negative number, before an instruction that begins with
+ * a prefix (0x64, 0x65, 0x66). Compilers do not use the jumps that 0xff and these bytes
+ * encode.
  */
 static bool is_indirect_jump(const u8 *code, u64 size)
 {
@@ -356,7 +357,7 @@ static bool is_code(const struct guest_object *object, u64 vaddr)
 	return false;
 }
 
-/* Any two bytes may look like a short jump: to another function, it is to its start. */
+/* Any two bytes may look like a short jump: one to another function must lead to the start. */
 static bool jumps_to_code(const struct guest_object *object, u64 vaddr, unsigned int bits)
 {
 	u64 end;
@@ -367,9 +368,9 @@ static bool jumps_to_code(const struct guest_object *object, u64 vaddr, unsigned
 }
 
 /*
- * Does the function from @start to @end jump to elsewhere? It may be a tail call, a part of
- * the function that is seldom used, or an entry of a PLT. Where one jump leads to, others
- * may go on from.
+ * Can a jump leave the function from @start to @end? The jump may be a tail call, lead to a
+ * seldom used part of the function, or be an entry of a PLT. The code at its target may
+ * jump on.
  */
 static bool leaves_by_jump(const struct guest_object *object, u64 start, u64 end)
 {
@@ -397,9 +398,10 @@ static bool leaves_by_jump(const struct guest_object *object, u64 start, u64 end
 }
 
 /*
- * Can a direct call of @target have led to the code at @below, in the same file? It does if
- * that is in the function that is called. If not, this function must have a way out. The
- * handlers of exceptions can be apart from their function, and no jump leads there.
+ * Can a direct call of @target have led to the code at @below, in the same file? Yes if
+ * @below is in the called function. Otherwise a jump must leave the called function, unless
+ * both functions have handlers of exceptions: handlers can be apart from their function,
+ * and no jump leads to them.
  */
 static bool may_lead_to(const struct guest_object *object, u64 target, u64 below)
 {
@@ -415,8 +417,8 @@ static bool may_lead_to(const struct guest_object *object, u64 target, u64 below
 }
 
 /*
- * Is @addr a return address? @below is the address in the function that returns there, or 0
- * if that is in another file.
+ * Can @addr be a return address? @below is an address in the function that returns to
+ * @addr, or 0 if this function is in another file.
  */
 bool guest_object__is_behind_call(const struct guest_object *object, u64 addr, u64 below)
 {

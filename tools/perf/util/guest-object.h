@@ -10,17 +10,17 @@
 
 struct dso;
 
-/* A file that a process has mapped code of, with one bias. */
+/* A file whose code a process has mapped, with one bias. */
 struct guest_object {
 	struct list_head node;
-	char *name;		/* the path, but for --symfs */
+	char *name;		/* the path, without --symfs */
 	int err;
 	struct dso *dso;
 	bool has_bias;
 	u64 bias;		/* from the addresses in the file to those in the process */
 	struct guest_code *code;	/* the segments that have code */
 	unsigned int nr_code;
-	struct guest_function *functions;	/* sorted; none if it is not known */
+	struct guest_function *functions;	/* sorted by address; none if not known */
 	unsigned int nr_functions;
 	bool is_64_bit;
 	bool is_position_independent;

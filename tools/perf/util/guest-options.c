@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What commands that look at guests can be told about them, as the parent of
- * their own options; and whether what they are told is of use.
+ * The options that all commands for guests share, as the parent of each command's own
+ * options; and the checks of the files that the options name.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -54,7 +54,7 @@ bool __weak guest_user__given(void)
 	return false;
 }
 
-/* To have any of them is to ask for the guests' samples. */
+/* Each of these options asks for the samples of guests. */
 bool guest_options__given(void)
 {
 	return symbol_conf.guestmount ||
@@ -68,8 +68,8 @@ bool guest_options__given(void)
 }
 
 /*
- * Open a file to read it: 0, -errno or GUEST_FILE_NOT_REGULAR. Files are read more than
- * once, so pipes are of no use; open() does not wait for their writers.
+ * Open a file to read it. Returns 0, -errno or GUEST_FILE_NOT_REGULAR. Files are read more
+ * than once: refuse a pipe, and do not wait in open() for its writer.
  */
 int guest_file__open(const char *path, int *fd)
 {
@@ -170,8 +170,8 @@ static int check_kallsyms(const char *path, struct problem *problem)
 }
 
 /*
- * NAME SIZE REFS USERS STATE ADDRESS. REFS is "-" of a kernel that does not unload
- * modules, and USERS may be long.
+ * NAME SIZE REFS USERS STATE ADDRESS. REFS is "-" if the kernel does not unload modules.
+ * USERS may be long.
  */
 static bool is_module_line(const char *line, unsigned long long *address)
 {
@@ -242,8 +242,8 @@ static bool is_pid(const char *name)
 }
 
 /*
- * Each guest has a directory with the PID of its VMM as the name. Directories that are of
- * no use are left out with a warning, unless all are.
+ * Each guest has a directory with the PID of its VMM as the name. Directories that cannot
+ * be used are left out with a warning. At least one must be usable.
  */
 static int check_guestmount(const char *mount)
 {
@@ -308,7 +308,7 @@ int __weak guest_user__check(void)
 	return 0;
 }
 
-/* Is all of use that the user says of the guests? If not, one line says why. */
+/* Check all that the user says of the guests. An error prints one line. */
 int guest_options__check(void)
 {
 	int err;
@@ -333,7 +333,7 @@ int guest_options__check(void)
 	       guest_user__check();
 }
 
-/* For commands that show guests if the user says something of them. */
+/* For commands that show guests only if the user says something of guests. */
 int guest_options__apply(void)
 {
 	if (!guest_options__given())

@@ -6,7 +6,7 @@
 #include <linux/types.h>
 #include <subcmd/parse-options.h>
 
-/* Instead of -errno */
+/* An error beside -errno */
 #define GUEST_FILE_NOT_REGULAR	1
 
 extern const struct option guest_options[];

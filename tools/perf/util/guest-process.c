@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a process of a guest has mapped where: a copy of its /proc/PID/maps, and the files.
+ * The mappings of a process of a guest: a copy of its /proc/PID/maps, and the mapped files.
  *
- * A file is of use if its code can be what the process has mapped: at the same offsets, with
- * the same distances.
+ * A file is used if its code fits the mappings: the offsets are the same, and so are the
+ * distances between the segments.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -25,7 +25,7 @@
 #include "symbol.h"
 #include "thread.h"
 
-/* How far the stack of a process may have grown since the copy was made */
+/* How far the stack of a process may have grown since its maps were copied */
 #define STACK_GROWTH	0x800000
 
 static const char *object_problem(const struct guest_object *object)
@@ -53,7 +53,7 @@ static void guest_object__delete(struct guest_object *object)
 	free(object);
 }
 
-/* A file that cannot be opened is an object, too: it is not tried again. */
+/* A file that cannot be opened becomes an object, too, so that it is not opened again. */
 static struct guest_object *guest_object__new(struct guest_process *process,
 					      const char *root, const char *name)
 {
@@ -115,7 +115,7 @@ static int add_mapping(struct guest_process *process, const struct guest_mapping
 {
 	struct guest_mapping *mappings;
 
-	/* They are sorted. */
+	/* the lines of a /proc/PID/maps are sorted */
 	if (process->nr && mapping->start < process->mappings[process->nr - 1].end)
 		return -EINVAL;
 	mappings = realloc(process->mappings, (process->nr + 1) * sizeof(*mappings));
@@ -170,7 +170,7 @@ void guest_process__delete(struct guest_process *process)
 	free(process);
 }
 
-/* Does the process have files of use? */
+/* Does the process have a file that can be used? */
 static int check_objects(struct guest_process *process, char *msg, size_t size)
 {
 	struct guest_object *object, *first = NULL;
@@ -197,7 +197,7 @@ static int check_objects(struct guest_process *process, char *msg, size_t size)
 	return -EINVAL;
 }
 
-/* NULL if the maps, or the files below @root, are of no use: @msg tells why. */
+/* NULL if the maps, or all files below @root, cannot be used: @msg tells why. */
 struct guest_process *guest_process__new(const char *maps, const char *path,
 					 const char *root, char *msg, size_t size)
 {
@@ -263,7 +263,7 @@ static bool may_be_stack(const struct guest_process *process, u64 sp)
 	return false;
 }
 
-/* Can this process have run here, with this stack? */
+/* Can this process have run at @ip, with a stack at @sp? */
 bool guest_process__may_be_at(const struct guest_process *process, u64 ip, u64 sp,
 			      bool is_64_bit)
 {

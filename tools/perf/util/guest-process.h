@@ -24,7 +24,7 @@ struct guest_mapping {
 /* A process of a guest: a copy of its /proc/PID/maps. */
 struct guest_process {
 	struct list_head node;
-	const char *maps;	/* the option */
+	const char *maps;	/* the argument of --guestmaps */
 	char *path;
 	struct guest_mapping *mappings;
 	unsigned int nr;

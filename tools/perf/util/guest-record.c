@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What cannot be recorded of guests is refused, before anything is recorded. Data
- * without what was asked for is an error.
+ * Refuse options that cannot be recorded of guests, before perf records. Refuse data
+ * without samples of the guests that were asked for.
  */
 #include <errno.h>
 #include <api/fs/fs.h>
@@ -17,7 +17,7 @@
 #include "target.h"
 #include "util.h"
 
-/* What a sample taken in a guest has of the host, instead of the guest. */
+/* The parts of a sample that are the host's, even if the sample is taken in a guest */
 static const struct {
 	u64 sample_type;
 	const char *options;
@@ -32,7 +32,7 @@ static const struct {
 	{ PERF_SAMPLE_REGS_INTR, "--intr-regs", "the registers of the host", "Leave it out" },
 };
 
-/* Tracepoints and most events of software happen in the host, on behalf of a guest or not. */
+/* Tracepoints and most software events happen in the host, even on behalf of a guest. */
 static bool evsel__can_sample_guests(struct evsel *evsel)
 {
 	switch (evsel->core.attr.type) {
@@ -60,7 +60,7 @@ static bool evsel__can_record_guest_branches(struct evsel *evsel)
 	       entries > 0;
 }
 
-/* Have samples of guests the guest's registers and stacks, and none of the VMM? */
+/* Do samples of guests have the guest's registers and stacks, not the VMM's? */
 bool __weak evsel__dumps_guests(struct evsel *evsel __maybe_unused)
 {
 	return false;
@@ -100,7 +100,7 @@ bool evsel__samples_guests(struct evsel *evsel)
 	       evsel__can_sample_guests(evsel);
 }
 
-/* "perf kvm" without --host: samples of guests, or nothing. */
+/* "perf kvm" without --host: it is an error if no guest is sampled. */
 static bool want_guests;
 
 void guest_record__want_guests(void)
@@ -143,7 +143,7 @@ int guest_record__check_samples(struct evlist *evlist, struct target *target)
 	return -ENODATA;
 }
 
-/* Data of which guests are to be shown has samples of guests. */
+/* Refuse to show guests of data without samples of guests. */
 int guest_data__check(struct evlist *evlist, const char *path)
 {
 	if (!perf_guest || evlist->stats.nr_guest_samples ||
@@ -155,7 +155,7 @@ int guest_data__check(struct evlist *evlist, const char *path)
 }
 
 /*
- * Events whose modifiers say neither G nor H sample guests as well as the host. Precise
+ * Let events without the modifiers G and H sample guests as well as the host. Precise
  * events (:p) exclude guests.
  */
 void guest_record__add_guests(struct evlist *evlist)

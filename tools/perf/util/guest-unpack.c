@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Read a kernel or a module of a guest: an ELF file, one that is packed with gzip, xz or
- * zstd, or a vmlinuz (bzImage), which has such a packed file as its payload.
+ * Read a kernel or a module of a guest: an ELF file, an ELF file packed with gzip, xz or
+ * zstd, or a vmlinuz (bzImage), whose payload is a packed ELF file.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -65,7 +65,7 @@ static __printf(3, 4) int fail(char *msg, size_t msg_size, const char *fmt, ...)
 	return -EINVAL;
 }
 
-/* Without a library for any format, nobody calls this. */
+/* Not called in a build without a library for any format. */
 static bool __maybe_unused unpack_grow(struct unpack *u)
 {
 	size_t room = u->room ? 2 * u->room : (size_t)1 << 20;
@@ -128,7 +128,7 @@ static bool unpack_xz(struct unpack *u)
 #endif
 
 #ifdef HAVE_ZSTD_SUPPORT
-/* The end of the frame is the end: a payload has its size behind it. */
+/* Stop at the end of the frame: the payload of a vmlinuz has its size behind the frame. */
 static bool unpack_zstd(struct unpack *u)
 {
 	ZSTD_inBuffer in = { .src = u->in, .size = u->in_size };
@@ -191,7 +191,7 @@ static const struct packer *find_packer(const u8 *data, size_t size)
 	return NULL;
 }
 
-/* Is it a vmlinuz? Then let @u->in be its payload. */
+/* Returns true if @u->in is a vmlinuz, and lets @u->in be its payload. */
 static bool find_payload(struct unpack *u, char *release, size_t release_size)
 {
 	size_t base, offset, length, version;
@@ -241,7 +241,7 @@ static int unpack_file(struct unpack *u, struct guest_image_data *image, char *m
 	return 0;
 }
 
-/* A byte of 0 behind the end terminates strings. */
+/* Read a file. A 0 behind its last byte terminates strings. */
 static int read_file(const char *path, u8 **data, size_t *size, char *msg, size_t msg_size)
 {
 	struct stat st;

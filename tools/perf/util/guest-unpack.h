@@ -8,7 +8,7 @@
 struct guest_image_data {
 	void *data;
 	size_t size;
-	char release[80];	/* of a vmlinuz: as uname -r prints; otherwise empty */
+	char release[80];	/* of a vmlinuz, as uname -r prints it; otherwise empty */
 };
 
 int guest_unpack(const char *path, struct guest_image_data *image, char *msg, size_t msg_size);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Call chains of guests' kernels from the stacks in their samples, with the tables in the
- * vmlinuz. An unwound chain replaces that of the sample, which is the IP alone. All that
- * shows or converts chains takes it as one that the host has recorded.
+ * vmlinuz. An unwound chain replaces the chain of the sample, which is the IP alone.
+ * Commands that show or convert chains take an unwound chain for a recorded one.
  */
 #include <errno.h>
 #include <limits.h>
@@ -28,7 +28,7 @@
 #include "symbol_conf.h"
 #include "util.h"
 
-/* After so many samples, it shows whether the symbols are those of the guest. */
+/* The number of samples that tells whether the symbols are those of the guest */
 #define MIN_SAMPLES	64
 
 static const char *guest_vmlinuz;
@@ -47,7 +47,7 @@ struct guest_vm {
 	struct list_head node;
 	pid_t pid;
 	struct guest_kernel *kernel;
-	const char *symbols;	/* their file */
+	const char *symbols;	/* the file with its symbols */
 	unsigned int samples;
 	unsigned int in_text;
 	unsigned int chains;
@@ -89,7 +89,7 @@ static int check_moddir(void)
 	return 0;
 }
 
-/* Are the files of use? Read them, unless that has been done. */
+/* Check the options. Read the files that they name, if they were not read before. */
 int guest_unwind__check(void)
 {
 	const char *kallsyms = symbol_conf.default_guest_kallsyms;
@@ -133,7 +133,7 @@ static void forget_samples(struct guest_vm *vm)
 	vm->is_stale = false;
 }
 
-/* The release in a file such as /proc/sys/kernel/osrelease */
+/* The release in the copy of /proc/sys/kernel/osrelease below @root */
 static bool read_release(const char *root, char *release, size_t size)
 {
 	char path[PATH_MAX];
@@ -152,7 +152,7 @@ static bool read_release(const char *root, char *release, size_t size)
 	return *release && !strchr(release, '/');
 }
 
-/* Below --guestmount, a VM's kernel and modules are where distributions have them. */
+/* Below --guestmount, a VM's kernel and modules have the paths that distributions use. */
 static struct guest_kernel *read_mounted_kernel(const char *root)
 {
 	char vmlinuz[PATH_MAX], moddir[PATH_MAX], kallsyms[PATH_MAX], release[80];
@@ -191,8 +191,8 @@ static struct guest_vm *find_mounted_vm(struct machine *machine)
 }
 
 /*
- * One vmlinuz is that of one VM. Which one cannot be told: take the first, or the next if
- * that has another kernel.
+ * The vmlinuz is the kernel of one VM, and the user does not say which. Take the first VM
+ * that was sampled; if that VM has another kernel, take the next VM.
  */
 static struct guest_vm *find_default_vm(pid_t pid)
 {
@@ -224,7 +224,7 @@ static struct guest_vm *find_vm(struct machine *machine, struct perf_sample *sam
 	return find_mounted_vm(machine);
 }
 
-/* Most samples of a kernel are in its text, unless it is another kernel. */
+/* If few samples of a guest's kernel are in the text, the guest runs another kernel. */
 static void check_text(struct guest_vm *vm)
 {
 	if (vm->is_stale || 2 * vm->in_text >= vm->samples)
@@ -234,7 +234,7 @@ static void check_text(struct guest_vm *vm)
 		   vm->in_text, vm->samples, vm->pid, vm->symbols);
 }
 
-/* Symbols of another boot at a near address pass check_text(). Their chains lead nowhere. */
+/* Symbols of another boot may pass check_text(), but chains unwound with them lead nowhere. */
 static void check_roots(const struct guest_vm *vm)
 {
 	if (vm->is_stale || vm->chains < MIN_SAMPLES || 2 * vm->rooted >= vm->chains)
@@ -263,7 +263,7 @@ static void unwind_kernel(struct guest_vm *vm, struct perf_sample *sample)
 	vm->chains++;
 	if (result == ORC_RESULT_ROOT || result == ORC_RESULT_USER)
 		vm->rooted++;
-	/* no more than the sample has */
+	/* the sample has the IP already */
 	if (chain.nr < 2 && result != ORC_RESULT_USER)
 		return;
 
@@ -320,7 +320,7 @@ static void check_vm(struct guest_vm *vm)
 	check_roots(vm);
 }
 
-/* For those who see chains without callers. */
+/* Tell users who see chains without callers of --guestvmlinuz. */
 static void hint_at_vmlinuz(void)
 {
 	static bool hinted;

@@ -2,17 +2,17 @@
 /*
  * Call chains of guests' user space from the stacks in their samples.
  *
- * The host does not know which process of the guest a sample is of. The user tells of some,
- * with --guestmaps. A sample is of such a process if
+ * The host does not know which process of the guest a sample is of. The user names some
+ * processes with --guestmaps. A sample is of such a process if
  *
- *  - its IP is in a file that the process has mapped, and its stack pointer is in memory
- *    that can be a stack of the process;
- *  - the stack can be unwound with the files of the process, to where the program or the
- *    thread begins, or for MIN_CALLS return addresses, and each return address is behind
- *    a call;
- *  - this is not so for another process with other files.
+ *  - its IP is in a file that the process has mapped;
+ *  - its stack pointer is in memory that can be a stack of the process;
+ *  - the stack can be unwound with the files of the process to the start of the program
+ *    or the thread, or for MIN_CALLS return addresses;
+ *  - each return address is behind a call;
+ *  - no other process with other files passes these tests.
  *
- * All others keep their IP alone, and have no names.
+ * All other samples keep their IP alone, and have no names.
  *
  * The chain of a sample of the guest's kernel goes on in the same way where a process entered
  * the kernel, with the registers that the kernel has saved there.
@@ -47,7 +47,7 @@
 
 #define MAX_FRAMES	1024
 
-/* Few words of a stack are addresses behind a call by accident, and no four in a row. */
+/* Few words of a stack look like return addresses by accident, and no four in a row. */
 #define MIN_CALLS	4
 
 struct guest_maps {
@@ -56,7 +56,7 @@ struct guest_maps {
 	unsigned int samples;
 };
 
-/* The processes of a machine. Below --guestmount each has its own files. */
+/* The processes of a machine. Below --guestmount each machine has its own files. */
 struct guest_processes {
 	struct list_head node;
 	char *root;
@@ -156,7 +156,7 @@ static int read_default_processes(void)
 	return err;
 }
 
-/* Are the options of use? Read what they name, unless that has been done. */
+/* Check the options. Read the files that they name, if they were not read before. */
 int guest_user__check(void)
 {
 	if (!guest_user__given())
@@ -189,7 +189,7 @@ static struct guest_processes *read_mounted_processes(const char *root)
 	return processes;
 }
 
-/* NULL for VMs of whose processes nothing is told */
+/* NULL if no process of the VM is known */
 static struct guest_processes *find_processes(struct machine *machine)
 {
 	struct guest_processes *processes;
@@ -318,7 +318,7 @@ static bool is_same_chain(const struct guest_process *process, const struct gues
 	return true;
 }
 
-/* The process that the sample is of, and its chain; NULL if that is not known. */
+/* The process of the sample, and its chain; NULL if no process fits, or more than one */
 static struct guest_process *find_process(struct guest_processes *processes,
 					  const struct guest_regs *regs,
 					  const struct guest_dump *dump,

@@ -102,15 +102,16 @@ int pv_area_call(struct pv_pmu_cpu *cpuc, unsigned int op, unsigned long slots)
 }
 
 /*
- * Bring the report of a slot up to date. In a batch others will follow: bring all
- * reports of slots in use up to date, with @idle of slots without a user as well.
+ * Bring the report of a slot up to date. In a batch, calls for other slots will follow:
+ * bring the reports of all slots in use up to date, and with @idle those of slots without a
+ * user.
  */
 void pv_area_sync(struct pv_pmu_cpu *cpuc, unsigned int slot, bool idle)
 {
 	unsigned long mask = cpuc->running & ~cpuc->fresh;
 	bool batch = cpuc->batch && !in_nmi();
 
-	/* the host has reported what overflowed, and the groups of that, before the NMI */
+	/* before the NMI, the host has reported the slots that overflowed, and their groups */
 	if (!(mask & BIT(slot)) || cpuc->in_overflow)
 		return;
 

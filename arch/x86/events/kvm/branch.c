@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Branch stacks: before the host reports an overflow of an event with a branch stack, it
- * writes a record of the branches before the overflow into a page of the CPU.
+ * Branch stacks: for an overflow of an event with a branch stack, the host writes a record
+ * of the branches before the overflow into a page of the CPU, and then reports the
+ * overflow.
  *
  * The host cannot read the code of the guest's tasks, and records the kinds of branches
  * that any event of the CPU wants. The NMI handler looks at the code of the branches, and
@@ -20,7 +21,7 @@
 /* Reads of a record before giving up: the host changes records at exits alone. */
 #define PV_BRANCH_TRIES		16
 
-/* These concern the sample alone, or are ignored, as on bare AMD. */
+/* Not for the host: these concern the sample alone, or are ignored, as on bare AMD. */
 #define PV_BRANCH_NOT_FOR_HOST	(PERF_SAMPLE_BRANCH_HV | PERF_SAMPLE_BRANCH_TYPE_SAVE |	\
 				 PERF_SAMPLE_BRANCH_HW_INDEX | PERF_SAMPLE_BRANCH_PRIV_SAVE)
 
@@ -47,7 +48,7 @@ struct pv_branch_stack {
 	struct perf_branch_entry entries[KVM_PV_PMU_MAX_BRANCHES];
 };
 
-/* Of the sample that the NMI handler is about to take */
+/* The stack of the sample that the NMI handler is about to take */
 static DEFINE_PER_CPU(struct pv_branch_stack, pv_branch_stack);
 
 /* The types that an event on this CPU may have */
@@ -97,9 +98,9 @@ void pv_branch_forget(struct pv_pmu_cpu *cpuc)
 }
 
 /*
- * The NMI handler has taken the overflows: their records are newer than those of the last
- * time, and records of later overflows are for the next NMI. Another CPU may have had a
- * page where this one has none.
+ * The NMI handler has taken the overflows. Their records are newer than the last NMI's;
+ * records of later overflows are for the next NMI. This CPU may lack the page, if the event
+ * was opened on another CPU.
  */
 void pv_branch_latch(struct pv_pmu_cpu *cpuc)
 {
@@ -116,7 +117,7 @@ void pv_branch_latch(struct pv_pmu_cpu *cpuc)
 	state->newest = newest;
 }
 
-/* The newest record for the slot that no NMI before this one has used, or NULL */
+/* The newest record for the slot that no earlier NMI has used, or NULL */
 static const struct kvm_pv_pmu_branch_record *pv_branch_find(struct pv_pmu_cpu *cpuc,
 							     unsigned int slot)
 {
@@ -150,7 +151,7 @@ static void pv_branch_copy(struct perf_branch_entry *entry, const struct kvm_pv_
 	};
 }
 
-/* Returns the number of entries: none if the record is LOST, or has become another. */
+/* Returns the number of entries: 0 if the record is LOST, or was overwritten by another. */
 static unsigned int pv_branch_read(const struct pv_pmu_branch_state *state,
 				   const struct kvm_pv_pmu_branch_record *record,
 				   unsigned int slot, struct perf_branch_entry *entries)
@@ -176,8 +177,8 @@ static unsigned int pv_branch_read(const struct pv_pmu_branch_state *state,
 }
 
 /*
- * As amd_pmu_lbr_filter(). The code is that of the task which took the branches: the NMI
- * interrupts this task.
+ * As amd_pmu_lbr_filter(). The code at the branches can be read: the NMI has interrupted
+ * the task that took the branches.
  */
 static bool pv_branch_is_wanted(struct perf_branch_entry *entry, int kinds, bool save_type)
 {
@@ -214,7 +215,7 @@ static unsigned int pv_branch_filter(struct perf_branch_entry *entries, unsigned
 
 /*
  * Add the branch stack to a sample, in the NMI of the overflow. Without a record, the stack
- * is empty. The record may serve other events: it is not changed.
+ * is empty. Filter a copy: the record may serve other events.
  */
 void pv_branch_save(struct pv_pmu_cpu *cpuc, struct perf_event *event,
 		    struct perf_sample_data *data)

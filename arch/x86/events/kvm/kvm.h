@@ -245,7 +245,7 @@ extern const struct attribute_group *pv_pmu_attr_groups[];
 
 /* The host's PMU, as kvm_pv_pmu_header.pmu, of the area that was enabled last */
 extern u64 pv_pmu_host;
-/* Branches that its stacks hold at most, or 0 if it has none */
+/* The most branches that a stack of this PMU holds, or 0 without stacks */
 extern unsigned int pv_pmu_host_branches;
 
 static inline bool pv_pmu_has_amd_events(u64 host)

@@ -49,7 +49,7 @@ static void pv_pmu_account_time(struct perf_event *event, const struct pv_pmu_va
 	pv->held = 0;
 }
 
-/* May be interrupted by itself, in an NMI. */
+/* An NMI may interrupt this function, and update the same event. */
 void pv_pmu_update(struct perf_event *event)
 {
 	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
@@ -173,8 +173,8 @@ static void pv_pmu_del(struct perf_event *event, int flags)
 }
 
 /*
- * The stack has branches of another task, unless it was emptied since the task switch, when
- * an event of this task was started. pmu_enable() commits this.
+ * The branch stack has branches of another task, unless the start of an event of this task
+ * has emptied the stack. pmu_enable() commits the change.
  */
 static void pv_pmu_sched_task(struct perf_event_pmu_context *pmu_ctx, struct task_struct *task,
 			      bool sched_in)
@@ -210,7 +210,7 @@ static void pv_pmu_start_txn(struct pmu *pmu, unsigned int flags)
 {
 	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
 
-	/* an addition is in the batch of all additions */
+	/* additions are in the batch from pmu_disable() to pmu_enable() */
 	cpuc->txn_flags = flags;
 	if (flags & PERF_PMU_TXN_READ)
 		pv_pmu_set_batch(cpuc, true);
@@ -230,7 +230,7 @@ static int pv_pmu_commit_txn(struct pmu *pmu)
 	return 0;
 }
 
-/* Beside a hardware PMU, generic events are not for this one. */
+/* Beside a hardware PMU, generic events are not for the paravirtual one. */
 static bool pv_pmu_is_meant(const struct perf_event *event)
 {
 	u32 type = event->attr.type;
@@ -484,7 +484,7 @@ static int __init pv_pmu_register(bool has_hardware)
 	return perf_pmu_register(&pv_pmu, "cpu", PERF_TYPE_RAW);
 }
 
-/* The areas are held. */
+/* Called between pv_areas_get() and pv_areas_put(). */
 static void __init pv_pmu_bring_up(bool has_hardware)
 {
 	struct pv_pmu_cpu *cpuc = this_cpu_ptr(&pv_pmu_cpu);
@@ -535,5 +535,5 @@ static int __init pv_pmu_init(void)
 	return 0;
 }
 
-/* After the hardware's, and before there are other CPUs and the watchdog */
+/* After the hardware's PMU, before the other CPUs and the watchdog */
 early_initcall(pv_pmu_init);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Overflows: the host sets a slot's bit in the header and injects an NMI. Each event on
- * the slot gets a sample.
+ * Overflows: the host sets a slot's bit in the header and injects an NMI. Each event on the
+ * slot gets a sample.
  *
- * The host adapts the period to a frequency. A slot goes from one event to the next with
- * what is left of the period, and so does the weight of an overflow that found no event,
- * until the period starts anew.
+ * The host adapts the period to a frequency. The next event on a slot goes on with what is
+ * left of the period, and gets the weight of an overflow that found no event, unless the
+ * period starts anew.
  */
 #include <linux/irq_work.h>
 #include <linux/jiffies.h>
@@ -19,7 +19,7 @@
 
 #include "kvm.h"
 
-/* An overflow may have been reported, or be on its way, whose slot nobody has any more. */
+/* An NMI may come for an overflow of a slot that no event has any more. */
 void pv_sample_expect_nmi(struct pv_pmu_cpu *cpuc)
 {
 	WRITE_ONCE(cpuc->nmi_until, jiffies + PV_PMU_KEEP);
@@ -39,8 +39,8 @@ static void pv_sample_hold(struct pv_pmu_cpu *cpuc, struct pv_pmu_event *pv)
 }
 
 /*
- * The time that an event is throttled is lost, for what its slot leads as well; unless the
- * slot went on, for another event.
+ * The time in which an event is throttled is lost, for the members of the slot's group as
+ * well. No time is lost if the slot kept running for another event.
  */
 void pv_sample_account_hold(struct pv_pmu_cpu *cpuc, struct perf_event *event)
 {
@@ -66,7 +66,7 @@ static void pv_sample_recommit(struct irq_work *work)
 	pv_slots_commit(this_cpu_ptr(&pv_pmu_cpu));
 }
 
-/* The host holds back the overflows until its next tick: let perf tell its user. */
+/* The host stops the event until the host's next tick: let perf tell the user. */
 static int pv_sample_throttle(struct perf_event *event)
 {
 	perf_event_throttle(event);

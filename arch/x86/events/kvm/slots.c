@@ -2,17 +2,17 @@
 /*
  * The slots of a CPU's area: find, open, keep, commit, reap.
  *
- * The request is the key: an event takes an open slot with the same request. Events
- * on the CPU at the same time share a slot. A slot without a user is kept for the next
- * event: a task switch changes no request. A slot without a user goes on counting only
- * if no other slot lacks a counter, and is closed after a while.
+ * The request is the key: an event takes an open slot with the same request. Events on the
+ * CPU at the same time share a slot. A slot without a user is kept for the next event: a
+ * task switch changes no request. A slot without a user goes on counting only if no other
+ * slot lacks a counter, and is closed after a while.
  *
- * The wanted state is kept beside the committed state. A slot never goes from one event
- * to another in one commit. So the two differ only in slots open, or running, on one
- * side alone.
+ * The wanted state is kept beside the committed state. A slot never goes from one event to
+ * another in one commit. So the two states differ only in slots that are open, or running,
+ * in one state alone.
  *
- * The slots of a group count together, as the events of perf's groups do. Only groups
- * of the same events share a group of slots.
+ * The slots of a group count together, as the events of perf's groups do. Only groups of
+ * the same events share a group of slots.
  */
 #include <linux/bitops.h>
 #include <linux/minmax.h>
@@ -86,7 +86,7 @@ static int pv_slot_status(const struct pv_pmu_cpu *cpuc, unsigned int slot)
 	return READ_ONCE(cpuc->area->slots[slot].report.status);
 }
 
-/* Slots without a user count on if nothing else runs, or if all have a counter. */
+/* Slots without a user can count on if no other slot runs, or if all have a counter. */
 static bool pv_slots_can_idle(const struct pv_pmu_cpu *cpuc, unsigned long idle)
 {
 	unsigned long slots = cpuc->used | idle;
@@ -105,7 +105,7 @@ static bool pv_slots_can_idle(const struct pv_pmu_cpu *cpuc, unsigned long idle)
 	return true;
 }
 
-/* Without a user, the slot leads the slots of a group whose first event is gone. */
+/* A used slot without a user of its own leads a group whose first event is gone. */
 static bool pv_slot_is_started(const struct pv_pmu_slot *slot)
 {
 	const struct pv_pmu_event *user;
@@ -120,8 +120,8 @@ static bool pv_slot_is_started(const struct pv_pmu_slot *slot)
 }
 
 /*
- * A sampling slot without a user must not run: it would overflow in the middle of what
- * nobody samples. Nor must it if the NMI handler has stopped its users.
+ * A sampling slot without a user must not run: nobody would take its overflows. A slot must
+ * not run either if the NMI handler has stopped all its users.
  */
 static unsigned long pv_slots_to_run(struct pv_pmu_cpu *cpuc)
 {
@@ -236,9 +236,9 @@ void pv_slots_commit(struct pv_pmu_cpu *cpuc)
 }
 
 /*
- * Bring the report of a slot up to date before a user goes. If that is the last user of the
- * only slot that samples, the slot has to be stopped as well: the commit does both, and a
- * task switch takes one exit less.
+ * Bring the report of a slot up to date before a user goes. For the last user of the only
+ * slot that samples, commit: that stops the slot as well, and a task switch takes one exit
+ * less.
  */
 void pv_slot_leave(struct pv_pmu_cpu *cpuc, unsigned int slot)
 {
@@ -262,7 +262,7 @@ void pv_slots_empty_stack(struct pv_pmu_cpu *cpuc)
 	cpuc->touched |= !!slots;
 }
 
-/* Close a slot, of a leader the members' as well. None has a user. */
+/* Close a slot, and if the slot is a leader's, the members' slots. None has a user. */
 static void pv_slot_close(struct pv_pmu_cpu *cpuc, unsigned int slot)
 {
 	unsigned long slots = BIT(slot) | cpuc->slots[slot].members;
@@ -300,7 +300,7 @@ static enum hrtimer_restart pv_slots_reap(struct hrtimer *timer)
 	return pv_slots_need_reaper(cpuc) ? HRTIMER_RESTART : HRTIMER_NORESTART;
 }
 
-/* Close the group without a user for longest, now. */
+/* Close at once the group that has been without a user for longest. */
 static void pv_slots_evict(struct pv_pmu_cpu *cpuc)
 {
 	unsigned long idle = cpuc->open & ~cpuc->used;
@@ -315,8 +315,8 @@ static void pv_slots_evict(struct pv_pmu_cpu *cpuc)
 }
 
 /*
- * A slot that is free for the host as well: a guest saved with one event's request
- * beside another event's report would be restored with the two taken for one.
+ * Find a slot that is free for the host as well. Otherwise the guest could be saved with
+ * one event's request beside another event's report, which a restore takes for one event's.
  */
 static int pv_slot_free(const struct pv_pmu_cpu *cpuc)
 {
@@ -327,7 +327,7 @@ static int pv_slot_free(const struct pv_pmu_cpu *cpuc)
 	return __ffs(slots);
 }
 
-/* The period starts anew, maybe with another length, and no event has the slot's past. */
+/* Start the period anew, maybe with another length. Earlier overflows are for no event. */
 static void pv_slot_restart(struct pv_pmu_cpu *cpuc, unsigned int slot, u64 period)
 {
 	cpuc->slots[slot].wanted.sample_period = period;
@@ -384,7 +384,7 @@ static int pv_slot_open(struct pv_pmu_cpu *cpuc, struct perf_event *event, u32 g
 		cpuc->sampling |= BIT(slot);
 	if (has_branch_stack(event)) {
 		cpuc->branch.slots |= BIT(slot);
-		/* records of the slot's former event are not for this one */
+		/* records of the slot's former event are not for the new one */
 		pv_branch_latch(cpuc);
 	}
 	return slot;
@@ -442,8 +442,8 @@ static bool pv_slot_leads(const struct pv_pmu_cpu *cpuc, unsigned int slot,
 }
 
 /*
- * Open a failed group anew, unless it is pinned: a pinned event without a counter has
- * failed for good. Returns the slot or a negative errno.
+ * Open a failed group anew, unless the group is pinned: a pinned event without a counter
+ * has failed for good. Returns the slot or a negative errno.
  */
 static int pv_slot_check(struct pv_pmu_cpu *cpuc, unsigned int leader)
 {
@@ -527,7 +527,7 @@ int pv_slot_get(struct pv_pmu_cpu *cpuc, struct perf_event *event)
 	if (slot < 0)
 		return slot;
 
-	/* within a batch the slot runs on, and the stack is that of its last user */
+	/* within a batch the slot runs on, and the branch stack is its last user's */
 	if (has_branch_stack(event) && !cpuc->slots[slot].users)
 		pv_slots_empty_stack(cpuc);
 	pv_slot_use(cpuc, slot);
@@ -569,7 +569,7 @@ void pv_slots_detach(struct pv_pmu_cpu *cpuc)
 
 	for_each_set_bit(slot, &cpuc->used, KVM_PV_PMU_NR_SLOTS) {
 		value = pv_slot_value(cpuc, slot);
-		/* in this order, because an NMI adds @base and what was reported */
+		/* in this order: with the bit set, an NMI adds the report to @base */
 		cpuc->committed &= ~BIT(slot);
 		barrier();	/* as above */
 		cpuc->slots[slot].base = value;

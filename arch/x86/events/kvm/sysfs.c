@@ -34,8 +34,8 @@ static const struct attribute_group pv_pmu_format_group = {
 };
 
 /*
- * Generic events as raw events, for versions of perf with a need for sysfs. The
- * host's choice for a generic event may be another raw event of the same meaning.
+ * Generic events as raw events, for versions of perf that need them in sysfs. The host may
+ * choose another raw event of the same meaning for a generic event.
  */
 enum { INTEL, AMD, ZEN1, ZEN2 };
 
@@ -128,7 +128,7 @@ static ssize_t pmu_name_show(struct device *dev, struct device_attribute *attr, 
 }
 static DEVICE_ATTR_RO(pmu_name);
 
-/* Of precise events, 0 is none. */
+/* 0: there are no precise events. */
 static ssize_t max_precise_show(struct device *dev, struct device_attribute *attr, char *page)
 {
 	return sysfs_emit(page, "0\n");

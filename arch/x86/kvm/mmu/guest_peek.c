@@ -2,10 +2,10 @@
 /*
  * Read-only, NMI-safe reads of guest virtual memory.
  *
- * KVM's own walkers of guest page tables act for the guest: they set accessed
- * and dirty bits, queue faults and fault pages in. A profiler's peek at a stack
- * may do none of that, so this is a walker of its own. It shares with them what
- * KVM knows of the guest's paging mode and of the bits reserved in it.
+ * KVM's own walkers of guest page tables act for the guest: they set accessed and dirty
+ * bits, queue faults and fault pages in. A profiler's peek at a stack must not do any of
+ * this, hence a walker of its own. The walkers share KVM's knowledge of the guest's paging
+ * mode and reserved bits.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -39,11 +39,10 @@ struct kvm_peek_leaf {
 #define GPTE32_PSE36_SHIFT	(32 - 13)
 
 /*
- * A page of the host is fit to be read if user space may read it through the
- * entry that maps it, as the guest may then, and if it is ordinary memory. The
- * special bit marks what has been mapped without regard to struct page (among
- * it the BARs of assigned devices); all else has one. So do some devices, which
- * are in ZONE_DEVICE.
+ * A page of the host can be read if its entry lets user space read it, as the guest may do
+ * then, and if the page is ordinary memory. The special bit marks what is mapped without
+ * struct page, such as the BARs of assigned devices. Devices that have struct page are in
+ * ZONE_DEVICE.
  */
 static bool peek_page_set(struct kvm_peek_page *page, const void *entryp,
 			  unsigned long entry, unsigned long pfn)
@@ -78,11 +77,10 @@ static bool peek_pmd(const pmd_t *pmdp, pmd_t pmd, unsigned long hva,
 }
 
 /*
- * Look @hva up in the host's page tables, as lockless GUP does: with IRQs off,
- * no page table can be freed below this walk. Unlike GUP, take no reference to
- * the page: to drop the last one is not for NMI context. kvm_peek_page_read() tells
- * whether the page has remained mapped instead. The entry for 2M in @known is used again
- * while it is as it was.
+ * Look @hva up in the host's page tables, as lockless GUP does: with IRQs off, no page
+ * table is freed during the walk. Unlike GUP, take no reference to the page: NMI context
+ * must not drop the last one. Instead, kvm_peek_page_read() checks that the page is still
+ * mapped. Use the entry for 2M in @known again while the entry is unchanged.
  */
 static bool peek_hva(struct kvm_guest_peek *peek, unsigned long hva,
 		     struct kvm_peek_pmd *known, struct kvm_peek_page *page)
@@ -123,8 +121,8 @@ static bool peek_hva(struct kvm_guest_peek *peek, unsigned long hva,
 }
 
 /*
- * Find the slot of @gfn. Slots that are gone, KVM's own, and those with memory that is
- * private to the guest are no match.
+ * Find the slot of @gfn. Slots that are gone, KVM's own slots, and slots with memory that
+ * is private to the guest do not match.
  */
 static struct kvm_memory_slot *peek_slot(struct kvm_guest_peek *peek, gfn_t gfn)
 {
@@ -169,8 +167,8 @@ static bool is_usable_gpte(struct kvm_mmu *mmu, u64 gpte, int level)
 		return false;
 
 	/*
-	 * What is the page size bit elsewhere is a reserved one in a PDPTE. So is
-	 * the accessed bit, but QEMU's emulation of the CPU sets it.
+	 * In a PDPTE, the page size bit is reserved. The accessed bit is reserved, too, but
+	 * QEMU's emulation of the CPU sets it.
 	 */
 	if (is_pdpte(mmu, level))
 		return !(gpte & rsvd->rsvd_bits_mask[0][level - 1] & ~PT_ACCESSED_MASK);
@@ -190,10 +188,10 @@ static bool is_leaf_gpte(struct kvm_mmu *mmu, u64 gpte, int level)
 }
 
 /**
- * kvm_guest_peek_root - where do the page tables of the running guest begin?
+ * kvm_guest_peek_root - get the root of the running guest's page tables
  * @vcpu:	the vCPU that this CPU has run until now, which has paging on and is not nested
  *
- * Returns the guest-physical address of the highest table: CR3 without what else is in it.
+ * Returns the guest-physical address of the highest table: CR3 without its other fields.
  */
 gpa_t kvm_guest_peek_root(struct kvm_vcpu *vcpu)
 {
@@ -226,7 +224,7 @@ static bool peek_root(struct kvm_guest_peek *peek)
 	return true;
 }
 
-/* The lowest known table that leads to @gva as well. */
+/* The lowest table of the last walk that leads to @gva as well */
 static int peek_lowest_table(struct kvm_mmu *mmu, const struct kvm_peek_walk *walk,
 			     gva_t gva, int bits)
 {
@@ -239,8 +237,8 @@ static int peek_lowest_table(struct kvm_mmu *mmu, const struct kvm_peek_walk *wa
 }
 
 /*
- * Code that the guest may not execute is none. Linux with page table isolation forbids
- * the kernel all code of user space, in the highest table.
+ * Code is executable. With page table isolation, Linux forbids its kernel to execute user
+ * space, in the highest table: ignore NX there.
  */
 static bool is_exec_gpte(struct kvm_guest_peek *peek, u64 gpte, int level)
 {
@@ -249,9 +247,9 @@ static bool is_exec_gpte(struct kvm_guest_peek *peek, u64 gpte, int level)
 }
 
 /*
- * Walk the guest's page tables as they are in its memory; for PAE this includes
- * the PDPTEs, as those that the CPU holds cannot be had without sleeping. The walk goes
- * on from the last one where it can. Return the entry of the page, and its level.
+ * Walk the guest's page tables in its memory, with those of the last walk that lead to @gva
+ * as well. For PAE, read the PDPTEs in memory, too: KVM cannot get those of the CPU without
+ * sleeping. Return the entry of the page, and its level.
  */
 static bool peek_walk(struct kvm_guest_peek *peek, struct kvm_peek_walk *walk, gva_t gva,
 		      struct kvm_peek_leaf *leaf)
@@ -264,7 +262,7 @@ static bool peek_walk(struct kvm_guest_peek *peek, struct kvm_peek_walk *walk, g
 	int level;
 	u64 gpte;
 
-	/* what is above 4G in 32-bit modes has no entry in the tables */
+	/* tables of 32-bit modes have no entries above 4G */
 	if (peek->va_bits ? !__is_canonical_address(gva, peek->va_bits) : upper_32_bits(gva))
 		return false;
 
@@ -324,7 +322,7 @@ static bool peek_translate(struct kvm_guest_peek *peek, gva_t gva)
 	return true;
 }
 
-/* kvm_guest_peek() outside the page that is known */
+/* kvm_guest_peek() outside the known page */
 bool kvm_guest_peek_pages(struct kvm_guest_peek *peek, gva_t gva, void *dst,
 			  unsigned int len)
 {
@@ -341,8 +339,9 @@ bool kvm_guest_peek_pages(struct kvm_guest_peek *peek, gva_t gva, void *dst,
 }
 
 /*
- * Copy words within one page, all or nothing. It is one instruction, as loops around
- * __get_kernel_nofault() have three or four for each word. A fault leaves some words.
+ * Copy words within one page. Returns false if one could not be read. A loop around
+ * __get_kernel_nofault() would take three or four instructions for each word. After a
+ * fault, @words is the number of words left.
  */
 static bool peek_page_copy(const struct kvm_peek_page *page, unsigned int offset, u64 *dst,
 			   unsigned long words)
@@ -383,10 +382,9 @@ unsigned int kvm_guest_peek_copy(struct kvm_guest_peek *peek, gva_t gva, void *d
 }
 
 /*
- * Is there a stack to be read, and its address to be had from the registers?
- * Not where the guest hides either from the host, in SMM, which has memory of
- * its own, or in nested guests, whose tables hold addresses that need another
- * walk. With paging off there is but firmware and boot code to see.
+ * Can KVM read the registers and the stack? Not if the guest hides either from the host.
+ * Not in SMM, which has memory of its own. Not in a nested guest, whose page tables need
+ * another walk. With paging off, only firmware and boot code run.
  */
 static bool is_guest_readable(struct kvm_vcpu *vcpu)
 {
@@ -433,14 +431,13 @@ bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
 	pagefault_disable();
 
 	/*
-	 * A vCPU in guest mode is no SRCU reader, so become one. The plain lock
-	 * is a per-CPU increment, which an NMI may do amidst another on x86;
-	 * what the wrapper adds to it is checks that do not know this. For the
-	 * same reason lockdep cannot see that the lock is held and memslots may
-	 * be dereferenced.
+	 * A vCPU in guest mode is no SRCU reader, so become one. __srcu_read_lock() is a
+	 * per-CPU increment, which an NMI on x86 may do amidst another one. The checks of
+	 * srcu_read_lock() do not know this. Without the checks, lockdep does not know that
+	 * the lock is held, and that memslots may be dereferenced.
 	 */
 	peek->srcu_idx = __srcu_read_lock(&vcpu->kvm->srcu);
-	__release(&vcpu->kvm->srcu);	/* not in this function, sparse */
+	__release(&vcpu->kvm->srcu);	/* for sparse: not in this function */
 	peek->slots = rcu_dereference_raw(vcpu->kvm->memslots[0]);
 
 	peek->vcpu = vcpu;
@@ -448,7 +445,7 @@ bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
 	peek->lookups_left = max_lookups;
 	peek->va_bits = is_long_mode(vcpu) ? vcpu_virt_addr_bits(vcpu) : 0;
 	peek->slot = NULL;
-	/* no address of user space */
+	/* matches no address of user space */
 	peek->page_pmd.hva = ULONG_MAX;
 	peek->table_pmd.hva = ULONG_MAX;
 	peek_forget(peek);
@@ -465,7 +462,7 @@ bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
  * @gva:	the linear address
  *
  * Returns false if the page is not executable, as far as the guest's paging mode can
- * tell, or not of the kind that is read.
+ * tell, or is not of the kind (user or supervisor) that @peek reads.
  */
 bool kvm_guest_peek_find_text(struct kvm_guest_peek *peek, gva_t gva)
 {
@@ -476,13 +473,13 @@ bool kvm_guest_peek_find_text(struct kvm_guest_peek *peek, gva_t gva)
 
 	peek->text_size = 1ul << __PT_LEVEL_SHIFT(leaf.level, leaf.bits);
 	peek->text = gva & -peek->text_size;
-	/* at address 0 there is no code, whatever the page */
+	/* address 0 has no code, whatever the page */
 	if (!peek->text)
 		peek->text_size = 0;
 	return true;
 }
 
-/* Go on with reads of the other kind of pages. */
+/* Go on with user pages (@user), or with supervisor pages. */
 void kvm_guest_peek_switch(struct kvm_guest_peek *peek, bool user)
 {
 	peek->user = user;

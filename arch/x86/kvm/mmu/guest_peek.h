@@ -7,16 +7,16 @@
 #include <linux/uaccess.h>
 
 /*
- * Reads of guest virtual memory from any context, NMI included, that leave no
- * trace: in the guest no accessed or dirty bit and no fault, in the host no
- * reference, no fault and no access to anything but ordinary memory.
+ * Reads of guest virtual memory from any context, NMI included. A read leaves no trace in
+ * the guest: no accessed or dirty bit, no fault. In the host, a read takes no reference,
+ * does not fault, and accesses ordinary memory alone.
  */
 
-/* The host page behind a guest address, as its host entry said when it was read. */
+/* The host page behind a guest address, by its entry in the host's page tables */
 struct kvm_peek_page {
 	const void *kva;
-	const unsigned long *entryp;	/* its entry in the host's page tables */
-	unsigned long entry;		/* the entry's value */
+	const unsigned long *entryp;	/* the entry */
+	unsigned long entry;		/* its value when the entry was read */
 };
 
 /* A page table of the guest, and what the entries that lead to it allow. */
@@ -27,7 +27,7 @@ struct kvm_peek_table {
 	bool exec;
 };
 
-/* An entry for 2M in the host's page tables, and the address in user space of its range. */
+/* An entry for 2M in the host's page tables, and the user space address of the 2M */
 struct kvm_peek_pmd {
 	unsigned long hva;
 	pmd_t *pmdp;
@@ -37,7 +37,7 @@ struct kvm_peek_pmd {
 /* The tables that lead to the address looked up last. */
 struct kvm_peek_walk {
 	gva_t gva;
-	int level;	/* of the lowest of them */
+	int level;	/* of the lowest table */
 	struct kvm_peek_table tables[PT64_ROOT_MAX_LEVEL];
 };
 
@@ -78,7 +78,7 @@ void kvm_guest_peek_switch(struct kvm_guest_peek *peek, bool user);
 void kvm_guest_peek_end(struct kvm_guest_peek *peek);
 gpa_t kvm_guest_peek_root(struct kvm_vcpu *vcpu);
 
-/* To be called when the page has been read. */
+/* Is the page still mapped? To be called after the page was read. */
 static __always_inline bool kvm_peek_page_was_mapped(const struct kvm_peek_page *page)
 {
 	unsigned long changed;
@@ -91,10 +91,10 @@ static __always_inline bool kvm_peek_page_was_mapped(const struct kvm_peek_page 
 }
 
 /*
- * Read from the kernel's own mapping of the page, in words: it is there whatever
- * PKRU and CR3 say in an NMI, it is never a device, and if there is a hole in it
- * (say, for memfd_secret) the read fails. Then check that the page is still
- * mapped where it was found, i.e. that nobody can have been given it meanwhile.
+ * Read words from the kernel's own mapping of the page. In an NMI, this mapping does not
+ * depend on PKRU and CR3. The mapping has no devices. In a hole of the mapping (say, for
+ * memfd_secret), the read fails. Then check that the page is still mapped by its entry:
+ * otherwise the page may have been given to somebody else before the read.
  */
 static __always_inline bool
 kvm_peek_page_read(const struct kvm_peek_page *page, unsigned int offset,
@@ -128,7 +128,7 @@ fault:
  * @dst:	where to
  * @len:	how much, a multiple of 4
  *
- * Returns false if any of it cannot be read, or is at no address of the guest's mode.
+ * Returns false if any byte cannot be read, or has no address in the guest's mode.
  */
 static __always_inline bool kvm_guest_peek(struct kvm_guest_peek *peek, gva_t gva,
 					   void *dst, unsigned int len)

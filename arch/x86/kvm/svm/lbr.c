@@ -2,13 +2,14 @@
 /*
  * The branches that a guest takes, recorded for perf by LBR virtualization.
  *
- * With LBR_CTL_ENABLE in the VMCB, VMRUN and #VMEXIT switch DebugCtl and DebugExtnCtl,
- * which enables recording; VMRUN loads the guest's LBR stack and filter, #VMEXIT saves
- * them. So the stack is a part of the vCPU's state that survives whatever the host does:
- * see AMD64 Architecture Programmer's Manual volume 2, section 15.23 and appendix B.
+ * With LBR_CTL_ENABLE in the VMCB, VMRUN and #VMEXIT switch DebugCtl and DebugExtnCtl; the
+ * latter enables recording. VMRUN loads the guest's LBR stack and filter, #VMEXIT saves
+ * both. So the stack is a part of the vCPU's state, and the host cannot disturb it. See
+ * AMD64 Architecture Programmer's Manual volume 2, section 15.23 and appendix B.
  *
- * The vCPU is recorded while its paravirtual PMU asks for it, or an event of perf on the
- * physical CPU. Nested guests and guests with encrypted state are not.
+ * The branches of a vCPU are recorded while its paravirtual PMU, or an event of perf on the
+ * physical CPU, asks for branches. Nested guests and guests with encrypted state have no
+ * branches recorded.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -46,7 +47,7 @@ unsigned int svm_nr_branches(void)
 	return nr <= SVM_LBR_NR ? nr : 0;
 }
 
-/* Does anybody ask for branches, or has asked before the last VM entry? */
+/* Does the paravirtual PMU ask for branches, or did anybody before the last VM entry? */
 bool svm_lbr_is_used(struct vcpu_svm *svm)
 {
 	return svm_can_record(svm) && (svm->lbr.select & svm->lbr.pv_select) != AMD_LBR_SELECT_NONE;
@@ -58,7 +59,7 @@ static void svm_lbr_empty(struct vcpu_svm *svm)
 	vmcb_mark_dirty(svm->vmcb01.ptr, VMCB_LBR);
 }
 
-/* Branches are recorded with another filter, or no longer: what was recorded has gaps. */
+/* Record branches with another filter, or none. Drop the old records: they have gaps. */
 static void svm_set_lbr_select(struct vcpu_svm *svm, u64 select)
 {
 	bool on = select != AMD_LBR_SELECT_NONE;
@@ -70,7 +71,7 @@ static void svm_set_lbr_select(struct vcpu_svm *svm, u64 select)
 	svm_update_lbrv(&svm->vcpu);
 }
 
-/* What the vCPU did before its reset is not the past of what it does afterwards. */
+/* Branches before a reset do not lead to the code after the reset: drop them. */
 void svm_reset_lbr(struct vcpu_svm *svm)
 {
 	if (sev_es_guest(svm->vcpu.kvm))
@@ -81,10 +82,10 @@ void svm_reset_lbr(struct vcpu_svm *svm)
 }
 
 /*
- * To be called before VMRUN with GIF cleared, unless LBR virtualization is off and DebugCtl
- * is the same for host and guest: that is so while nobody wants branches. The others who
- * get here are guests that use DebugCtl, guests with encrypted state, and hosts that use
- * DebugCtl for bus locks.
+ * To be called before VMRUN with GIF cleared. No call is needed while LBR virtualization is
+ * off and DebugCtl is the same for host and guest, as is the case while nobody wants
+ * branches. Guests that use DebugCtl, guests with encrypted state, and hosts that use
+ * DebugCtl for bus locks need the call without branches.
  *
  * As long as an event of perf records branches on the CPU, DebugCtl has
  * DEBUGCTLMSR_FREEZE_LBRS_ON_PMI set.
@@ -98,7 +99,7 @@ void svm_load_lbr(struct vcpu_svm *svm)
 	if (svm_nr_branches() && svm_can_record(svm)) {
 		if (host_debugctl & DEBUGCTLMSR_FREEZE_LBRS_ON_PMI)
 			select &= perf_amd_lbr_guest_select();
-		/* The firmware's code is no business of the guest's kernel. */
+		/* Do not show the firmware's branches to the guest's kernel. */
 		if (is_smm(&svm->vcpu))
 			select = AMD_LBR_SELECT_NONE;
 		if (select != svm->lbr.select)
@@ -119,7 +120,7 @@ void svm_load_lbr(struct vcpu_svm *svm)
 		update_debugctlmsr(svm->vmcb->save.dbgctl);
 }
 
-/* To be called after #VMEXIT with GIF cleared, as svm_load_lbr() before. */
+/* To be called after #VMEXIT with GIF cleared, if svm_load_lbr() was called before VMRUN. */
 notrace void svm_put_lbr(struct vcpu_svm *svm)
 {
 	u64 host_debugctl = svm->vcpu.arch.host_debugctl;
@@ -129,7 +130,7 @@ notrace void svm_put_lbr(struct vcpu_svm *svm)
 		update_debugctlmsr(host_debugctl);
 	perf_amd_lbr_leave_guest(switched);
 
-	/* VMRUN has failed, and what it had loaded before that is not known. */
+	/* VMRUN has failed. How much of the stack was loaded before is not known. */
 	if (unlikely(svm->vmcb->control.exit_code == SVM_EXIT_ERR) && svm->lbr.valid) {
 		svm->lbr.valid = false;
 		svm_lbr_empty(svm);
@@ -137,8 +138,8 @@ notrace void svm_put_lbr(struct vcpu_svm *svm)
 }
 
 /*
- * kvm_x86_ops.set_branch_types: record what the paravirtual PMU wants, PERF_SAMPLE_BRANCH_*
- * or 0. The stack is empty afterwards.
+ * kvm_x86_ops.set_branch_types: record the branches that the paravirtual PMU wants,
+ * PERF_SAMPLE_BRANCH_* or 0. The stack is empty afterwards.
  */
 void svm_set_branch_types(struct kvm_vcpu *vcpu, u64 types)
 {
