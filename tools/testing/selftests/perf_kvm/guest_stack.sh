@@ -77,7 +77,7 @@ halt()
 record()
 {
 	perf kvm --guest --guestkallsyms="$data/kallsyms" --guestmodules="$data/modules" \
-		record -q --call-graph=dwarf -a -e "$event" -c 199999 -o "$data/mixed" -- \
+		record -q -m 4M --call-graph=dwarf -a -e "$event" -c 199999 -o "$data/mixed" -- \
 		sh -c '. "$GUEST_LIB" && guest_run "$0" > /dev/null' "$1" 2> "$data/record.err" ||
 		{ sed 's/^/# /' "$data/record.err"; return 1; }
 }
@@ -104,9 +104,10 @@ mixed()
 }
 
 # User space has short addresses, and names in the program whose maps are given. The first
-# instructions of the entry code are on a stack that is not the kernel's.
+# instructions of the entry code, and the last ones before SYSRET, are on a stack that is not
+# the kernel's, and have no callers.
 root='( 0x[0-9a-e][0-9a-f]*| _start| ret_from_fork[a-z_]*| (common|secondary)_startup_64[a-z_]*)$'
-root="$root|^kernel (entry_|asm_)[a-zA-Z0-9_]*$"
+root="$root|^kernel ((entry_|asm_)[a-zA-Z0-9_]*|syscall_return_via_sysret)$"
 
 rooted()
 {
