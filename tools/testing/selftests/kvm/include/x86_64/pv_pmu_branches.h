@@ -59,7 +59,7 @@ struct found_branches {
 	uint64_t malformed;
 	uint64_t lost;
 	uint64_t full;
-	uint64_t first_nr;
+	uint64_t first_nr;	/* branches in the first record that has any */
 	uint64_t branches;
 	uint64_t strange;	/* branches that are not the loop's */
 	uint64_t from, to;	/* the first of these */
@@ -80,6 +80,8 @@ struct kvm_vm *branch_vm_create(struct kvm_vcpu *vcpus[NR_VCPUS]);
 void run_branches(struct kvm_vcpu *vcpu, uint64_t mask, uint64_t loops);
 void start_user_branches(struct kvm_vcpu *vcpu, uint64_t period, uint64_t level);
 void run_user_branches(struct kvm_vcpu *vcpu, uint64_t loops);
+void forget_records(struct kvm_vcpu *vcpu);
+void assert_began_empty(struct kvm_vcpu *vcpu, uint64_t period);
 void assert_well_formed(struct kvm_vcpu *vcpu);
 void assert_loop(struct kvm_vcpu *vcpu);
 void assert_record_each(struct kvm_vcpu *vcpu);

@@ -76,7 +76,8 @@ static void look_at_record(struct found_branches *f, const struct kvm_pv_pmu_bra
 {
 	int i;
 
-	if (!f->records++)
+	f->records++;
+	if (!f->first_nr)
 		f->first_nr = r->nr;
 	f->of_slots |= r->slots;
 	f->malformed += is_malformed(r);
@@ -283,6 +284,28 @@ void assert_well_formed(struct kvm_vcpu *vcpu)
 	TEST_ASSERT_EQ(f->malformed, 0);
 	TEST_ASSERT_EQ(f->missing, 0);
 	TEST_ASSERT_EQ(m->empty, 0);
+}
+
+void forget_records(struct kvm_vcpu *vcpu)
+{
+	struct found_branches *f = found_branches(vcpu);
+
+	f->records = 0;
+	f->first_nr = 0;
+}
+
+/*
+ * The first stack since forget_records() began empty, and has the branches of a period at most.
+ * An NMI that was pending has added the return to user space. A stack before the first one
+ * was lost.
+ */
+void assert_began_empty(struct kvm_vcpu *vcpu, uint64_t period)
+{
+	struct found_branches *f = found_branches(vcpu);
+
+	TEST_ASSERT(f->records, "there is no record");
+	TEST_ASSERT(f->first_nr && f->first_nr <= period + 1,
+		    "%lu branches in a period of %lu", f->first_nr, period);
 }
 
 /* There are some records. All are full of branches of the loop. */
