@@ -59,9 +59,35 @@ recorded()
 	run frames_one frames_one &&
 	run frames_other frames_other &&
 	run frames_m32 frames_m32 &&
-	record &&
-	guest_say "" &&
-	guest_wait
+	record
+}
+
+# In the last table of perf top, a chain leads from a function to the start of its program.
+top()
+{
+	mkfifo "$data/keys"
+	COLUMNS=200 timeout -s INT 9 perf kvm --guest --guestkallsyms="$data/kallsyms" \
+		$(maps_of $programs) --guestroot=/ top --stdio -d 3 -E 1000 --no-children -s sym \
+		-m 16M --call-graph dwarf,16384,graph,0,callee -e "$event" -c 7999999 \
+		<> "$data/keys" > "$data/tables" 2> "$data/err"
+	sed 's/^/# /' "$data/err"
+	tr -- '-|%' '   ' < "$data/tables" | awk '
+		/PerfTop:/ { entries = chain = found = 0 }
+		$2 ~ /^\[.\]$/ { entries++; chain = $2 == "[u]" && $3 == "spin" }
+		chain && $NF == "main" { chain = 2 }
+		chain == 2 && $NF == "_start" { found++ }
+		END {
+			print "# " entries + 0 " functions, " found + 0 " chains of spin()"
+			exit !found
+		}'
+	found=$?
+	guest_say "" && guest_wait && [ $found = 0 ]
+}
+
+# maps_of PROGRAM...
+maps_of()
+{
+	printf -- " --guestmaps=$data/%s.maps" "$@"
 }
 
 # unwound FILE PROGRAM...: FILE gets a line for each sample
@@ -69,12 +95,8 @@ unwound()
 {
 	file=$1
 	shift
-	maps=
-	for program; do
-		maps="$maps --guestmaps=$data/$program.maps"
-	done
-	perf script -i "$data/samples" --guestkallsyms="$data/kallsyms" $maps --guestroot=/ \
-		--no-demangle --max-stack=300 -F misc,ip,sym 2> "$data/err" |
+	perf script -i "$data/samples" --guestkallsyms="$data/kallsyms" $(maps_of "$@") \
+		--guestroot=/ --no-demangle --max-stack=300 -F misc,ip,sym 2> "$data/err" |
 		fold > "$data/$file"
 	sed 's/^/# /' "$data/err"
 	! grep -q -e guestmaps -e lost "$data/err"
@@ -251,8 +273,9 @@ no_use()
 		--guestmaps="$data/frames_m32.maps" --guestroot="$data/root"
 }
 
-ktap_set_plan 14
+ktap_set_plan 15
 ktap_test_result "recorded" recorded
+ktap_test_result "perf top" top
 ktap_test_result "unwound" all_unwound
 ktap_test_result "C++ templates: chains are complete" templates
 ktap_test_result "C++ exceptions: chains are complete" exceptions
