@@ -404,7 +404,8 @@ absent()
 }
 
 cases="start described loop_exact other_events kinds two_filters privilege_levels
-no_branch_of_the_host programs processes reports call_graph_lbr of_the_guest of_the_host of_both stop"
+no_branch_of_the_host programs processes reports call_graph_lbr
+of_the_guest of_the_host of_both stop"
 
 if [ "$(cat $caps/guest_branches 2> /dev/null || echo 0)" = 0 ] && [ $# = 0 ]; then
 	ktap_skip_all "KVM gives guests no branch stacks: kvm_amd.lbrv is off, or the CPU cannot"
