@@ -156,7 +156,7 @@ size()
 		/^\.\.\.\. 0x[89a-f].*: size/	{ kernel += $NF }
 		/^\.\.\.\. 0x[0-7].*: size/	{ user += $NF; with_user++ }
 		END {
-			printf "# %d samples, %d with more than one stack, %d with one of user space\n",
+			printf "# %d samples, %d with more stacks, %d with one of user space\n",
 				n, two, with_user
 			if (!n)
 				exit 1
