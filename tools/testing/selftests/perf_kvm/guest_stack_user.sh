@@ -62,22 +62,22 @@ recorded()
 	record
 }
 
-# In the last table of perf top, a chain leads from a function to the start of its program.
+# In the tables of perf top, chains lead from a function to the start of its program.
 top()
 {
 	mkfifo "$data/keys"
-	COLUMNS=200 timeout -s INT 9 perf kvm --guest --guestkallsyms="$data/kallsyms" \
+	COLUMNS=200 timeout -s INT 10 perf kvm --guest --guestkallsyms="$data/kallsyms" \
 		$(maps_of $programs) --guestroot=/ top --stdio -d 3 -E 1000 --no-children -s sym \
 		-m 16M --call-graph dwarf,16384,graph,0,callee -e "$event" -c 7999999 \
 		<> "$data/keys" > "$data/tables" 2> "$data/err"
 	sed 's/^/# /' "$data/err"
 	tr -- '-|%' '   ' < "$data/tables" | awk '
-		/PerfTop:/ { entries = chain = found = 0 }
-		$2 ~ /^\[.\]$/ { entries++; chain = $2 == "[u]" && $3 == "spin" }
+		/PerfTop:/ { tables++; chain = 0 }
+		$2 ~ /^\[.\]$/ { chain = $2 == "[u]" && $3 == "spin" }
 		chain && $NF == "main" { chain = 2 }
 		chain == 2 && $NF == "_start" { found++ }
 		END {
-			print "# " entries + 0 " functions, " found + 0 " chains of spin()"
+			print "# " tables + 0 " tables, " found + 0 " chains of spin()"
 			exit !found
 		}'
 	found=$?
