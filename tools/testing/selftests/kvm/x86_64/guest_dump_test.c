@@ -643,22 +643,29 @@ TEST_F(guest, user_stack_is_last)
 	expect_two_stacks(g, user_frame.sp, USER_STACK + PAGE_SIZE);
 }
 
+/* No stack is found at any of these stack pointers in @frame. */
+static void expect_no_stacks_at(struct guest *g, struct iret_frame frame, const uint64_t *sps,
+				unsigned int nr)
+{
+	unsigned int i;
+
+	add_user_stack(g, 0, 1);
+	add_stack(g, STACK2, 1, 1);
+	for (i = 0; i < nr; i++) {
+		frame.sp = sps[i];
+		push_frame(g, stack_end(g), frame, 0);
+		expect_one_stack(g);
+	}
+}
+
 TEST_F(guest, bad_user_stacks)
 {
 	const uint64_t bad[] = {
 		0, 8, USER_STACK + PAGE_SIZE, BIT_ULL(47), STACK2, self->kernel->rsp, -8ull, -1ull,
 	};
-	struct iret_frame frame = user_frame;
 	struct guest *g = self->kernel;
-	unsigned int i;
 
-	add_user_stack(g, 0, 1);
-	add_stack(g, STACK2, 1, 1);
-	for (i = 0; i < ARRAY_SIZE(bad); i++) {
-		frame.sp = bad[i];
-		push_frame(g, stack_end(g), frame, 0);
-		expect_one_stack(g);
-	}
+	expect_no_stacks_at(g, user_frame, bad, ARRAY_SIZE(bad));
 	/* a page of the kernel */
 	push_frame(g, stack_end(g), user_frame, 0);
 	guest_map(g, USER_STACK, STACKS_GPA, 1, PTE_W | PTE_A | PTE_D);
@@ -671,17 +678,9 @@ TEST_F(guest, bad_interrupted_stacks)
 		0, STACK2 + 4, STACK2 + PAGE_SIZE, STACK2 & ~BIT_ULL(63), USER_STACK,
 		self->kernel->rsp, stack_end(self->kernel) - 8,
 	};
-	struct iret_frame frame = { STACK2, 0x10, 0x2, STACK2, 0x18 };
-	struct guest *g = self->kernel;
-	unsigned int i;
+	const struct iret_frame frame = { STACK2, 0x10, 0x2, STACK2, 0x18 };
 
-	add_user_stack(g, 0, 1);
-	add_stack(g, STACK2, 1, 1);
-	for (i = 0; i < ARRAY_SIZE(bad); i++) {
-		frame.sp = bad[i];
-		push_frame(g, stack_end(g), frame, 0);
-		expect_one_stack(g);
-	}
+	expect_no_stacks_at(self->kernel, frame, bad, ARRAY_SIZE(bad));
 }
 
 TEST_F(guest, bad_frames)
