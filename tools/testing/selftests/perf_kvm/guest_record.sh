@@ -146,6 +146,9 @@ kinds()
 	     END { print kernel + 0, user + 0 }' "$data/script"
 }
 
+# A period of the kernel may end with the instruction that returns to user space: its sample
+# has the next IP, as on the host. With both modes, it is chance where a period ends, and the
+# number of all samples is known.
 modes()
 {
 	for mode in u k uk; do
@@ -153,9 +156,10 @@ modes()
 		set -- $(kinds)
 		echo "# :$mode: $1 of the kernel, $2 of user space"
 		case $mode in
-		u)	[ $1 = 0 ] && [ $2 -gt 30 ] ;;
-		k)	[ $1 -gt 300 ] && [ $2 = 0 ] ;;
-		uk)	[ $1 -gt 300 ] && [ $2 -gt 30 ] ;;
+		u)	user=$2; [ $1 = 0 ] && [ $2 -gt 30 ] ;;
+		k)	kernel=$1; [ $1 -gt 300 ] && [ $2 -le 3 ] ;;
+		uk)	[ $1 -gt 300 ] && [ $2 -gt 10 ] &&
+			near "samples of both" $(($1 + $2)) $((kernel + user)) 2 ;;
 		esac || fail "mode $mode" || return
 	done
 }
