@@ -34,16 +34,24 @@ tied()
 	setpriv --pdeathsig KILL "$@"
 }
 
-# timed: pass KTAP on, and say what the results took that took long, as ktap.sh does
-timed()
+# annotated: pass the KTAP of self-tests on; say what the results took that took long, as
+# ktap.sh does, and beside the result of a self-test which of its cases failed, and why
+annotated()
 {
-	local line start=$SECONDS
+	local line last='' start=$SECONDS bad=()
 
 	while IFS= read -r line; do
+		case $line in
+		'# not ok '*)
+			bad+=("${line#\# not ok } (${last##*# })") ;;
+		'not ok '*)
+			[ ${#bad[@]} = 0 ] || printf '# a failed case: %s\n' "${bad[@]}" ;;
+		esac
 		printf '%s\n' "$line"
+		last=$line
 		[[ $line =~ ^(not )?ok\  ]] || continue
 		[ $((SECONDS - start)) -lt 10 ] || echo "# $((SECONDS - start)) s"
-		start=$SECONDS
+		start=$SECONDS bad=()
 	done
 }
 
@@ -77,7 +85,7 @@ run()
 		# exec: the boot is a child of this script, whose end ends the boot
 		APPEND=$append LAB_KERNEL=$kernel TIMEOUT=${TIMEOUT:-2400} \
 			exec setpriv --pdeathsig KILL \
-			lab/run/boot.sh "test-$suite" kselftest "$@" 2> "$verdict" | timed ;;
+			lab/run/boot.sh "test-$suite" kselftest "$@" 2> "$verdict" | annotated ;;
 	esac
 }
 
