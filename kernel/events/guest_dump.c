@@ -120,13 +120,13 @@ void perf_guest_dump_free(struct perf_event *event)
 	kvfree(event->guest_dump);
 }
 
-/* Instead of a walk of frame pointers: a chain of the guest's IP. */
+/* Instead of a walk of frame pointers: a chain of the guest's IP, for an event with dumps. */
 struct perf_callchain_entry *perf_guest_dump_callchain(struct perf_event *event)
 {
 	struct perf_guest_dump *dump = event->guest_dump;
 	unsigned int state = perf_guest_state();
 
-	if (!dump || !state)
+	if (!state)
 		return NULL;
 
 	dump->chain[0] = 2;

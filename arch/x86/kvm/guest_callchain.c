@@ -123,19 +123,22 @@ static void unwind_set_mode(struct guest_unwind *unwind, bool user, bool is_64bi
 	unwind->stores = user || unwind->wants_kernel;
 }
 
-static bool unwind_init(struct guest_unwind *unwind, struct kvm_vcpu *vcpu, bool user)
+/* Start with the registers of the vCPU, whose memory @unwind->peek reads. */
+static bool unwind_init(struct guest_unwind *unwind)
 {
+	struct kvm_vcpu *vcpu = unwind->peek->vcpu;
 	int cs_db, cs_l;
 	bool is_64bit;
 
 	/* 16-bit code has frames of its own kind */
 	kvm_x86_call(get_cs_db_l_bits)(vcpu, &cs_db, &cs_l);
 	is_64bit = is_long_mode(vcpu) && cs_l;
-	if ((!is_64bit && !cs_db) ||
-	    (kvm_x86_call(get_rflags)(vcpu) & X86_EFLAGS_VM))
+	if (!is_64bit && (!cs_db || kvm_x86_call(get_rflags)(vcpu) & X86_EFLAGS_VM))
 		return false;
 
-	unwind_set_mode(unwind, user, is_64bit);
+	unwind->hidden_left = MAX_HIDDEN_FRAMES;
+	unwind->switches_left = MAX_KERNEL_SWITCHES;
+	unwind_set_mode(unwind, unwind->peek->user, is_64bit);
 	unwind->sp = kvm_rsp_read(vcpu);
 	unwind->fp = kvm_rbp_read(vcpu);
 	if (is_64bit) {
@@ -143,6 +146,7 @@ static bool unwind_init(struct guest_unwind *unwind, struct kvm_vcpu *vcpu, bool
 		return true;
 	}
 
+	unwind->half = 0;
 	unwind->cs_base = guest_segment_base(vcpu, VCPU_SREG_CS);
 	unwind->ss_base = guest_segment_base(vcpu, VCPU_SREG_SS);
 	unwind->sp = (u32)(unwind->sp + unwind->ss_base);
@@ -398,30 +402,35 @@ static bool unwind_next(struct guest_unwind *unwind)
 }
 
 /*
- * Add the callers of the function that @vcpu was in when it was interrupted, and the user
- * space that called the kernel. Add nothing if the guest cannot be read.
+ * Add the IP of @vcpu, the callers of the function that the vCPU was in when it was
+ * interrupted, and the user space that called the kernel. Add no callers if the guest
+ * cannot be read.
  */
 void kvm_arch_vcpu_callchain(struct kvm_vcpu *vcpu,
 			     struct perf_callchain_entry_ctx *entry,
 			     bool kernel, bool user)
 {
-	bool in_user = !kvm_arch_vcpu_in_kernel(vcpu);
-	struct kvm_guest_peek peek __uninitialized;
-	struct guest_unwind unwind = {
-		.peek = &peek,
-		.entry = entry,
-		.wants_kernel = kernel,
-		.wants_user = user,
-		.hidden_left = MAX_HIDDEN_FRAMES,
-		.switches_left = MAX_KERNEL_SWITCHES,
-	};
+	bool in_kernel = kvm_arch_vcpu_in_kernel(vcpu);
+	struct guest_unwind unwind __uninitialized;
 
-	if (!kvm_guest_peek_start(&peek, vcpu, in_user, MAX_LOOKUPS))
+	if ((in_kernel ? kernel : user) &&
+	    (perf_callchain_store_context(entry, in_kernel ? PERF_CONTEXT_GUEST_KERNEL :
+							     PERF_CONTEXT_GUEST_USER) ||
+	     perf_callchain_store(entry, kvm_rip_read(vcpu))))
+		return;
+	if (!user && !(kernel && in_kernel))
 		return;
 
-	if (unwind_init(&unwind, vcpu, in_user)) {
+	unwind.peek = kvm_guest_peek_start(vcpu, !in_kernel, MAX_LOOKUPS);
+	if (!unwind.peek)
+		return;
+
+	unwind.entry = entry;
+	unwind.wants_kernel = kernel;
+	unwind.wants_user = user;
+	if (unwind_init(&unwind)) {
 		while (unwind_next(&unwind))
 			;
 	}
-	kvm_guest_peek_end(&peek);
+	kvm_guest_peek_end(unwind.peek);
 }

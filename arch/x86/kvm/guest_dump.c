@@ -192,18 +192,19 @@ static void dump_stack32(struct kvm_guest_peek *peek, struct perf_guest_dump *du
 void kvm_arch_vcpu_dump(struct kvm_vcpu *vcpu, struct perf_guest_dump *dump)
 {
 	bool user = !kvm_arch_vcpu_in_kernel(vcpu);
-	struct kvm_guest_peek peek __uninitialized;
+	struct kvm_guest_peek *peek;
 
-	if (!kvm_guest_peek_start(&peek, vcpu, user, MAX_LOOKUPS))
+	peek = kvm_guest_peek_start(vcpu, user, MAX_LOOKUPS);
+	if (!peek)
 		return;
 
 	dump->abi = guest_code_abi(vcpu);
 	if (dump->abi != PERF_SAMPLE_REGS_ABI_NONE) {
 		dump_regs(vcpu, &dump->regs);
 		if (dump->abi == PERF_SAMPLE_REGS_ABI_64)
-			dump_stacks64(&peek, dump);
+			dump_stacks64(peek, dump);
 		else
-			dump_stack32(&peek, dump);
+			dump_stack32(peek, dump);
 	}
-	kvm_guest_peek_end(&peek);
+	kvm_guest_peek_end(peek);
 }

@@ -25,15 +25,6 @@
 #define GPTE32_LEVEL_BITS	10
 #define GPTE64_LEVEL_BITS	9
 
-/* What a walk finds. */
-struct kvm_peek_leaf {
-	u64 gpte;
-	int level;
-	int bits;	/* of an address, for each level */
-	bool user;
-	bool exec;
-};
-
 /* Bits 16:13 of a 4M page's entry are bits 35:32 of its address. */
 #define GPTE32_PSE36_MASK	GENMASK_ULL(16, 13)
 #define GPTE32_PSE36_SHIFT	(32 - 13)
@@ -85,7 +76,6 @@ static bool peek_pmd(const pmd_t *pmdp, pmd_t pmd, unsigned long hva,
 static bool peek_hva(struct kvm_guest_peek *peek, unsigned long hva,
 		     struct kvm_peek_pmd *known, struct kvm_peek_page *page)
 {
-	unsigned long pfn_in_table = hva >> PAGE_SHIFT;
 	pgd_t pgd;
 	p4d_t p4d;
 	pud_t *pudp, pud;
@@ -109,15 +99,23 @@ static bool peek_hva(struct kvm_guest_peek *peek, unsigned long hva,
 		return false;
 	if (pud_leaf(pud))
 		return peek_page_set(page, pudp, pud_val(pud), pud_pfn(pud) +
-				     pfn_in_table % (PUD_SIZE / PAGE_SIZE));
+				     (hva >> PAGE_SHIFT) % (PUD_SIZE / PAGE_SIZE));
 
 	pmdp = pmd_offset(&pud, hva);
 	pmd = READ_ONCE(*pmdp);
 	if (!pmd_present(pmd))
 		return false;
 
+	if (!peek_pmd(pmdp, pmd, hva, page))
+		return false;
+
+	/*
+	 * Keep only an entry that has led to a page: KVM is told before that page is
+	 * unmapped, and the table is freed afterwards. An empty table may be freed without
+	 * notice.
+	 */
 	*known = (struct kvm_peek_pmd) { .hva = hva & PMD_MASK, .pmdp = pmdp, .pmd = pmd };
-	return peek_pmd(pmdp, pmd, hva, page);
+	return true;
 }
 
 /*
@@ -187,13 +185,7 @@ static bool is_leaf_gpte(struct kvm_mmu *mmu, u64 gpte, int level)
 	return !is_pdpte(mmu, level) && (gpte & PT_PAGE_SIZE_MASK);
 }
 
-/**
- * kvm_guest_peek_root - get the root of the running guest's page tables
- * @vcpu:	the vCPU that this CPU has run until now, which has paging on and is not nested
- *
- * Returns the guest-physical address of the highest table: CR3 without its other fields.
- */
-gpa_t kvm_guest_peek_root(struct kvm_vcpu *vcpu)
+static __always_inline gpa_t peek_root(struct kvm_vcpu *vcpu)
 {
 	switch (vcpu->arch.walk_mmu->cpu_role.base.level) {
 	case PT32_ROOT_LEVEL:
@@ -205,35 +197,45 @@ gpa_t kvm_guest_peek_root(struct kvm_vcpu *vcpu)
 	}
 }
 
-static bool peek_root(struct kvm_guest_peek *peek)
+/**
+ * kvm_guest_peek_root - get the root of the running guest's page tables
+ * @vcpu:	the vCPU that this CPU has run until now, which has paging on and is not nested
+ *
+ * Returns the guest-physical address of the highest table: CR3 without its other fields.
+ */
+gpa_t kvm_guest_peek_root(struct kvm_vcpu *vcpu)
 {
-	struct kvm_mmu *mmu = peek->vcpu->arch.walk_mmu;
-	gpa_t gpa = kvm_guest_peek_root(peek->vcpu);
-	int level = mmu->cpu_role.base.level;
-	struct kvm_peek_table *root = &peek->data_walk.tables[level - 1];
-
-	if (!peek_gfn(peek, gpa_to_gfn(gpa), &peek->table_pmd, &root->page))
-		return false;
-
-	root->offset = offset_in_page(gpa);
-	root->user = true;
-	root->exec = true;
-	peek->data_walk.level = level;
-	peek->text_walk.level = level;
-	peek->text_walk.tables[level - 1] = *root;
-	return true;
+	return peek_root(vcpu);
 }
 
-/* The lowest table of the last walk that leads to @gva as well */
-static int peek_lowest_table(struct kvm_mmu *mmu, const struct kvm_peek_walk *walk,
-			     gva_t gva, int bits)
+static void peek_set_root(struct kvm_peek_table *root, const struct kvm_peek_page *page, u16 offset)
 {
-	int level = walk->level;
+	if (root->gptep)
+		root->gptep += page->kva + offset - (root->page.kva + root->offset);
+	root->page = *page;
+	root->offset = offset;
+}
 
-	while (level < mmu->cpu_role.base.level &&
-	       (gva ^ walk->gva) >> (PAGE_SHIFT + level * bits))
-		level++;
-	return level;
+/*
+ * All walks begin at the root. An entry that is in two roots leads to the same table, so
+ * that the lower tables are kept when the root changes.
+ */
+static bool peek_find_root(struct kvm_guest_peek *peek, gpa_t gpa)
+{
+	int level = peek->vcpu->arch.walk_mmu->cpu_role.base.level;
+	struct kvm_peek_page page __uninitialized;
+	u16 offset = offset_in_page(gpa);
+	int user;
+
+	if (!peek_gfn(peek, gpa_to_gfn(gpa), &peek->table_pmd, &page))
+		return false;
+
+	for (user = 0; user < ARRAY_SIZE(peek->walks); user++) {
+		peek_set_root(&peek->walks[user].data.tables[level - 1], &page, offset);
+		peek_set_root(&peek->walks[user].text.tables[level - 1], &page, offset);
+	}
+	peek->root = gpa;
+	return true;
 }
 
 /*
@@ -247,82 +249,192 @@ static bool is_exec_gpte(struct kvm_guest_peek *peek, u64 gpte, int level)
 }
 
 /*
- * Walk the guest's page tables in its memory, with those of the last walk that lead to @gva
- * as well. For PAE, read the PDPTEs in memory, too: KVM cannot get those of the CPU without
- * sleeping. Return the entry of the page, and its level.
+ * Follow an entry that is not the one that was followed last in the same table. Returns false
+ * if the entry cannot be used.
  */
-static bool peek_walk(struct kvm_guest_peek *peek, struct kvm_peek_walk *walk, gva_t gva,
-		      struct kvm_peek_leaf *leaf)
+static noinline bool peek_gpte(struct kvm_guest_peek *peek, struct kvm_peek_walk *walk,
+			       int level, const void *gptep, u64 gpte)
 {
+	struct kvm_peek_table *table = &walk->tables[level - 1], *next;
+	struct kvm_peek_table *higher = table + 1;
 	struct kvm_mmu *mmu = peek->vcpu->arch.walk_mmu;
-	bool small = mmu->cpu_role.base.has_4_byte_gpte;
-	int bits = small ? GPTE32_LEVEL_BITS : GPTE64_LEVEL_BITS;
-	unsigned int size = small ? sizeof(u32) : sizeof(u64);
-	struct kvm_peek_table *table, *next;
-	int level;
-	u64 gpte;
+	bool is_root = level == mmu->cpu_role.base.level;
 
-	/* tables of 32-bit modes have no entries above 4G */
-	if (peek->va_bits ? !__is_canonical_address(gva, peek->va_bits) : upper_32_bits(gva))
+	table->gptep = NULL;
+	walk->page.kva = NULL;
+	if (!is_usable_gpte(mmu, gpte, level))
 		return false;
 
-	level = peek_lowest_table(mmu, walk, gva, bits);
-	walk->gva = gva;
-	for (;; level--) {
-		walk->level = level;
-		table = &walk->tables[level - 1];
-		gpte = 0;
-		if (!kvm_peek_page_read(&table->page, table->offset +
-				    __PT_INDEX(gva, level, bits) * size, &gpte, size) ||
-		    !is_usable_gpte(mmu, gpte, level))
-			return false;
-
-		leaf->user = table->user && (gpte & PT_USER_MASK || is_pdpte(mmu, level));
-		leaf->exec = table->exec && is_exec_gpte(peek, gpte, level);
-		if (is_leaf_gpte(mmu, gpte, level))
-			break;
-
-		next = &walk->tables[level - 2];
+	table->user = (is_root || higher->user) &&
+		      (gpte & PT_USER_MASK || is_pdpte(mmu, level));
+	table->exec = (is_root || higher->exec) && is_exec_gpte(peek, gpte, level);
+	table->is_leaf = is_leaf_gpte(mmu, gpte, level);
+	if (!table->is_leaf) {
+		next = table - 1;
 		if (!peek_gfn(peek, gpa_to_gfn(gpte & __PT_BASE_ADDR_MASK),
 			      &peek->table_pmd, &next->page))
 			return false;
 		next->offset = 0;
-		next->user = leaf->user;
-		next->exec = leaf->exec;
+		next->gptep = NULL;
 	}
-	leaf->gpte = gpte;
-	leaf->level = level;
-	leaf->bits = bits;
-	return leaf->user == peek->user;
+	table->gptep = gptep;
+	table->gpte = gpte;
+	return true;
 }
 
-static gfn_t leaf_gfn(const struct kvm_peek_leaf *leaf, gva_t gva)
+/*
+ * The lowest table that leads to @gva and was read in this sample, or else the highest table.
+ * From here on, the walk is one of this sample.
+ */
+static __always_inline int
+peek_first_level(struct kvm_guest_peek *peek, struct kvm_peek_walk *walk, gva_t gva, int bits)
 {
-	gpa_t gpa = leaf->gpte & __PT_LVL_ADDR_MASK(__PT_BASE_ADDR_MASK, leaf->level, leaf->bits);
+	int root = peek->vcpu->arch.walk_mmu->cpu_role.base.level;
+	int level = walk->level;
 
-	gpa |= gva & __PT_LVL_OFFSET_MASK(__PT_BASE_ADDR_MASK, leaf->level, leaf->bits);
-	if (leaf->bits == GPTE32_LEVEL_BITS && leaf->level > PG_LEVEL_4K)
-		gpa |= (leaf->gpte & GPTE32_PSE36_MASK) << GPTE32_PSE36_SHIFT;
+	if (walk->start != peek->start) {
+		walk->start = peek->start;
+		return root;
+	}
+	while (level < root && (gva ^ walk->gva) >> (PAGE_SHIFT + level * bits))
+		level++;
+	return level;
+}
+
+static __always_inline bool
+peek_read_gpte(const struct kvm_peek_table *table, const void *gptep, u64 *gpte, int bits)
+{
+	unsigned int size = bits == GPTE32_LEVEL_BITS ? sizeof(u32) : sizeof(u64);
+
+	*gpte = 0;
+	return kvm_peek_page_read(&table->page, gptep, gpte, size);
+}
+
+/*
+ * Repeat a walk that has found a page: all entries down to that of the page are known. Returns
+ * NULL if an entry has changed, or cannot be read.
+ */
+static __always_inline const struct kvm_peek_table *
+peek_again(struct kvm_guest_peek *peek, struct kvm_peek_walk *walk, int bits)
+{
+	struct kvm_peek_table *table;
+	u64 gpte;
+
+	if (walk->start == peek->start)
+		return &walk->tables[walk->level - 1];
+
+	table = &walk->tables[peek->vcpu->arch.walk_mmu->cpu_role.base.level - 1];
+	for (;; table--) {
+		if (!peek_read_gpte(table, table->gptep, &gpte, bits) || gpte != table->gpte)
+			return NULL;
+		if (table->is_leaf)
+			break;
+	}
+	walk->start = peek->start;
+	return table;
+}
+
+static __always_inline const struct kvm_peek_table *
+peek_tables(struct kvm_guest_peek *peek, struct kvm_peek_walk *walk, gva_t gva, int bits)
+{
+	const struct kvm_peek_table *leaf;
+	struct kvm_peek_table *table;
+	const void *gptep;
+	int level;
+	u64 gpte;
+
+	if (gva - walk->gva < walk->size) {
+		leaf = peek_again(peek, walk, bits);
+		if (leaf)
+			return leaf;
+	}
+
+	/* tables of 32-bit modes have no entries above 4G */
+	if (peek->va_bits ? !__is_canonical_address(gva, peek->va_bits) : upper_32_bits(gva))
+		return NULL;
+
+	level = peek_first_level(peek, walk, gva, bits);
+	walk->gva = gva;
+	walk->size = 0;
+	for (;; level--) {
+		walk->level = level;
+		table = &walk->tables[level - 1];
+		gptep = table->page.kva + table->offset +
+			__PT_INDEX(gva, level, bits) * (PAGE_SIZE >> bits);
+		if (!peek_read_gpte(table, gptep, &gpte, bits)) {
+			peek->is_kept = false;
+			return NULL;
+		}
+		if ((gpte != table->gpte || gptep != table->gptep) &&
+		    !peek_gpte(peek, walk, level, gptep, gpte))
+			return NULL;
+		if (table->is_leaf)
+			break;
+	}
+	walk->size = 1ul << __PT_LEVEL_SHIFT(level, bits);
+	walk->gva = gva & -walk->size;
+	return table;
+}
+
+/*
+ * Walk the guest's page tables in its memory. Go on from those tables of the last walk that
+ * lead to @gva, too. For PAE, read the PDPTEs in memory: KVM cannot get those of the CPU
+ * without sleeping. Return the table with the entry of the page, or NULL.
+ */
+static const struct kvm_peek_table *
+peek_walk(struct kvm_guest_peek *peek, struct kvm_peek_walk *walk, gva_t gva)
+{
+	const struct kvm_peek_table *leaf;
+
+	/* The number of bits is constant, so that the loops become short code. */
+	if (peek->vcpu->arch.walk_mmu->cpu_role.base.has_4_byte_gpte)
+		leaf = peek_tables(peek, walk, gva, GPTE32_LEVEL_BITS);
+	else
+		leaf = peek_tables(peek, walk, gva, GPTE64_LEVEL_BITS);
+
+	return leaf && leaf->user == peek->user ? leaf : NULL;
+}
+
+static gfn_t leaf_gfn(struct kvm_guest_peek *peek, int level, u64 gpte, gva_t gva)
+{
+	bool small = peek->vcpu->arch.walk_mmu->cpu_role.base.has_4_byte_gpte;
+	int bits = small ? GPTE32_LEVEL_BITS : GPTE64_LEVEL_BITS;
+	gpa_t gpa = gpte & __PT_LVL_ADDR_MASK(__PT_BASE_ADDR_MASK, level, bits);
+
+	gpa |= gva & __PT_LVL_OFFSET_MASK(__PT_BASE_ADDR_MASK, level, bits);
+	if (small && level > PG_LEVEL_4K)
+		gpa |= (gpte & GPTE32_PSE36_MASK) << GPTE32_PSE36_SHIFT;
 	return gpa_to_gfn(gpa);
 }
 
-static bool peek_translate(struct kvm_guest_peek *peek, gva_t gva)
+/* Find the page at @gva, a multiple of the page size, for kvm_guest_peek(). */
+bool kvm_guest_peek_find_page(struct kvm_guest_peek *peek, gva_t gva)
 {
-	struct kvm_peek_leaf leaf __uninitialized;
+	struct kvm_peek_walk *walk = peek->data_walk;
+	const struct kvm_peek_table *leaf;
 
 	if (peek->gva == gva && peek->page.kva)
 		return true;
 
 	peek->page.kva = NULL;
-	if (!peek_walk(peek, &peek->data_walk, gva, &leaf) ||
-	    !peek_gfn(peek, leaf_gfn(&leaf, gva), &peek->page_pmd, &peek->page))
+	leaf = peek_walk(peek, walk, gva);
+	if (!leaf)
 		return false;
 
+	if (walk->page_gva != gva || !walk->page.kva ||
+	    !kvm_peek_page_was_mapped(&walk->page)) {
+		walk->page.kva = NULL;
+		if (!peek_gfn(peek, leaf_gfn(peek, walk->level, leaf->gpte, gva),
+			      &peek->page_pmd, &walk->page))
+			return false;
+		walk->page_gva = gva;
+	}
 	peek->gva = gva;
+	peek->page = walk->page;
 	return true;
 }
 
-/* kvm_guest_peek() outside the known page */
+/* kvm_guest_peek() across pages */
 bool kvm_guest_peek_pages(struct kvm_guest_peek *peek, gva_t gva, void *dst,
 			  unsigned int len)
 {
@@ -331,8 +443,8 @@ bool kvm_guest_peek_pages(struct kvm_guest_peek *peek, gva_t gva, void *dst,
 	for (; len; gva += n, dst += n, len -= n) {
 		offset = offset_in_page(gva);
 		n = min_t(unsigned int, len, PAGE_SIZE - offset);
-		if (!peek_translate(peek, gva - offset) ||
-		    !kvm_peek_page_read(&peek->page, offset, dst, n))
+		if (!kvm_guest_peek_find_page(peek, gva - offset) ||
+		    !kvm_peek_page_read(&peek->page, peek->page.kva + offset, dst, n))
 			return false;
 	}
 	return true;
@@ -373,7 +485,7 @@ unsigned int kvm_guest_peek_copy(struct kvm_guest_peek *peek, gva_t gva, void *d
 	while (copied < len) {
 		offset = offset_in_page(gva + copied);
 		n = min_t(unsigned int, len - copied, PAGE_SIZE - offset);
-		if (!peek_translate(peek, gva + copied - offset) ||
+		if (!kvm_guest_peek_find_page(peek, gva + copied - offset) ||
 		    !peek_page_copy(&peek->page, offset, dst + copied, n / sizeof(u64)))
 			break;
 		copied += n;
@@ -394,40 +506,125 @@ static bool is_guest_readable(struct kvm_vcpu *vcpu)
 	       !is_guest_mode(vcpu) && !is_smm(vcpu) && is_paging(vcpu);
 }
 
+/* Give a new vCPU its readers: one for NMIs, and one for what NMIs interrupt. */
+int kvm_guest_peek_create(struct kvm_vcpu *vcpu)
+{
+	struct kvm_guest_peek *peeks;
+
+	peeks = kcalloc(2, sizeof(*peeks), GFP_KERNEL_ACCOUNT);
+	if (!peeks)
+		return -ENOMEM;
+
+	peeks[0].vcpu = vcpu;
+	peeks[1].vcpu = vcpu;
+	vcpu->arch.guest_peeks = peeks;
+	return 0;
+}
+
+void kvm_guest_peek_destroy(struct kvm_vcpu *vcpu)
+{
+	kfree(vcpu->arch.guest_peeks);
+}
+
 void kvm_guest_peek_end(struct kvm_guest_peek *peek)
 {
+	unsigned long irqflags = peek->irqflags;
+
 	__acquire(&peek->vcpu->kvm->srcu);
 	__srcu_read_unlock(&peek->vcpu->kvm->srcu, peek->srcu_idx);
 	pagefault_enable();
-	local_irq_restore(peek->irqflags);
+	peek->in_use = false;
+	local_irq_restore(irqflags);
 }
 
-static void peek_forget(struct kvm_guest_peek *peek)
+/* Read user pages (@user) or supervisor pages from here on, none of which are known. */
+static void peek_begin(struct kvm_guest_peek *peek, bool user)
 {
-	peek->gva = 0;
+	peek->user = user;
+	peek->data_walk = &peek->walks[user].data;
+	peek->text_walk = &peek->walks[user].text;
 	peek->page.kva = NULL;
-	peek->text = 0;
 	peek->text_size = 0;
+}
+
+/* Lower tables are forgotten when the walk follows the entry in the highest table. */
+static void peek_forget(struct kvm_peek_walk *walk, int root_level)
+{
+	walk->size = 0;
+	walk->tables[root_level - 1].gptep = NULL;
+}
+
+/*
+ * Keep what the last sample found, if it is true still, or else forget it.
+ *
+ * Memslots have another generation after each change. The host does not free or reuse the
+ * page tables that lead to a page of a slot before KVM is told that the page is unmapped, in
+ * kvm_mmu_invalidate_begin(). The barrier pairs with the one in kvm_mmu_invalidate_end().
+ * From the check on, page tables stay because IRQs are off. The entries of the guest's tables,
+ * and the host's entry for each page, are read again.
+ */
+static void peek_keep(struct kvm_guest_peek *peek)
+{
+	union kvm_cpu_role role = peek->vcpu->arch.walk_mmu->cpu_role;
+	struct kvm *kvm = peek->vcpu->kvm;
+	bool is_stable = !READ_ONCE(kvm->mmu_invalidate_in_progress);
+	unsigned long mmu_seq;
+	int user;
+
+	smp_rmb();
+	mmu_seq = READ_ONCE(kvm->mmu_invalidate_seq);
+	if (is_stable && peek->is_kept && mmu_seq == peek->mmu_seq &&
+	    peek->slots->generation == peek->generation && role.as_u64 == peek->role.as_u64)
+		return;
+
+	peek->is_kept = is_stable;
+	peek->mmu_seq = mmu_seq;
+	peek->generation = peek->slots->generation;
+	peek->role = role;
+
+	peek->va_bits = is_long_mode(peek->vcpu) ? vcpu_virt_addr_bits(peek->vcpu) : 0;
+	peek->slot = NULL;
+	/* matches no address of user space */
+	peek->page_pmd.hva = ULONG_MAX;
+	peek->table_pmd.hva = ULONG_MAX;
+	peek->root = INVALID_GPA;
+	for (user = 0; user < ARRAY_SIZE(peek->walks); user++) {
+		peek_forget(&peek->walks[user].data, role.base.level);
+		peek_forget(&peek->walks[user].text, role.base.level);
+	}
 }
 
 /**
  * kvm_guest_peek_start - get ready to read virtual memory of the running guest
- * @peek:	the reader's state, to be ended by kvm_guest_peek_end()
  * @vcpu:	the vCPU that this CPU has run until now
  * @user:	read user pages only; if false, supervisor pages only
- * @max_lookups: how many pages of guest memory may be looked up, page tables included,
- *		which bounds the work
+ * @max_lookups: how many pages of guest memory may be looked up, page tables included.
+ *		Pages that the reader still knows are not counted: the last page of a
+ *		walk, and the tables that lead there.
  *
- * IRQs are off until the end, even in a caller that had them on. Returns false,
- * with nothing to end, if this guest's memory cannot be read.
+ * IRQs are off until the end, even in a caller that had them on.
+ *
+ * Returns the reader, to be ended by kvm_guest_peek_end(), or NULL if this guest's memory
+ * cannot be read.
  */
-bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
-			  bool user, unsigned int max_lookups)
+struct kvm_guest_peek *kvm_guest_peek_start(struct kvm_vcpu *vcpu, bool user,
+					    unsigned int max_lookups)
 {
-	if (!is_guest_readable(vcpu))
-		return false;
+	struct kvm_guest_peek *peek = &vcpu->arch.guest_peeks[!!in_nmi()];
+	unsigned long irqflags;
+	gpa_t root;
 
-	local_irq_save(peek->irqflags);
+	if (!is_guest_readable(vcpu))
+		return NULL;
+
+	local_irq_save(irqflags);
+	/* a breakpoint in the host, or an NMI that interrupts the sample of one */
+	if (peek->in_use) {
+		local_irq_restore(irqflags);
+		return NULL;
+	}
+	peek->in_use = true;
+	peek->irqflags = irqflags;
 	pagefault_disable();
 
 	/*
@@ -440,20 +637,16 @@ bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
 	__release(&vcpu->kvm->srcu);	/* for sparse: not in this function */
 	peek->slots = rcu_dereference_raw(vcpu->kvm->memslots[0]);
 
-	peek->vcpu = vcpu;
-	peek->user = user;
+	peek->start++;
 	peek->lookups_left = max_lookups;
-	peek->va_bits = is_long_mode(vcpu) ? vcpu_virt_addr_bits(vcpu) : 0;
-	peek->slot = NULL;
-	/* matches no address of user space */
-	peek->page_pmd.hva = ULONG_MAX;
-	peek->table_pmd.hva = ULONG_MAX;
-	peek_forget(peek);
-	if (peek_root(peek))
-		return true;
+	peek_begin(peek, user);
+	peek_keep(peek);
+	root = peek_root(vcpu);
+	if (root == peek->root || peek_find_root(peek, root))
+		return peek;
 
 	kvm_guest_peek_end(peek);
-	return false;
+	return NULL;
 }
 
 /**
@@ -466,22 +659,21 @@ bool kvm_guest_peek_start(struct kvm_guest_peek *peek, struct kvm_vcpu *vcpu,
  */
 bool kvm_guest_peek_find_text(struct kvm_guest_peek *peek, gva_t gva)
 {
-	struct kvm_peek_leaf leaf __uninitialized;
+	struct kvm_peek_walk *walk = peek->text_walk;
+	const struct kvm_peek_table *leaf;
 
-	if (!peek_walk(peek, &peek->text_walk, gva, &leaf) || !leaf.exec)
+	leaf = peek_walk(peek, walk, gva);
+	if (!leaf || !leaf->exec)
 		return false;
 
-	peek->text_size = 1ul << __PT_LEVEL_SHIFT(leaf.level, leaf.bits);
-	peek->text = gva & -peek->text_size;
+	peek->text = walk->gva;
 	/* address 0 has no code, whatever the page */
-	if (!peek->text)
-		peek->text_size = 0;
+	peek->text_size = walk->gva ? walk->size : 0;
 	return true;
 }
 
 /* Go on with user pages (@user), or with supervisor pages. */
 void kvm_guest_peek_switch(struct kvm_guest_peek *peek, bool user)
 {
-	peek->user = user;
-	peek_forget(peek);
+	peek_begin(peek, user);
 }
