@@ -55,6 +55,7 @@ struct entry {
 	/* the chain that is wanted, after the IP */
 	uint64_t want[MAX_ENTRIES];
 	unsigned int nr;
+	unsigned int may_lack;		/* as many of the last entries may be missing */
 	bool no_start;			/* neither the marker of the kernel nor the IP */
 };
 
@@ -245,9 +246,9 @@ static const char *check_entries(struct guest *g, const struct sample *sample, c
 
 	if (why)
 		return why;
-	if (sample->nr != start + e->nr)
+	if (sample->nr > start + e->nr || sample->nr + e->may_lack < start + e->nr)
 		return "the number of entries is wrong";
-	for (i = 0; i < e->nr; i++)
+	for (i = 0; i < sample->nr - start; i++)
 		if (sample->ips[start + i] != e->want[i])
 			return "an entry is wrong";
 	return NULL;
@@ -750,17 +751,19 @@ TEST_F(entry, user_frames_in_many_pages)
 {
 	struct entry *e = &self->e;
 	uint64_t at = e->user_stack + 0x10100, gpa = USER_PAGES_GPA;
-	unsigned int i, frames = MAX_LOOKUPS - 3 - 4 * (guest_levels(e->g) - 1);
+	unsigned int i;
 
 	put_word(e->g, e->regs + REGS_BP(e), at);
 	put_word(e->g, e->regs - 2 * e->word, 0);
 	want_kernel_frames(e);
 	want_user(e, 0);
-	for (i = 0; i < MAX_LOOKUPS; i++, at += PAGE_SIZE, gpa += PAGE_SIZE) {
+	/* the first sample looks up the kernel's page, and the page tables, too */
+	e->may_lack = 3 + 4 * (guest_levels(e->g) - 1);
+	for (i = 0; i < MAX_LOOKUPS + 1; i++, at += PAGE_SIZE, gpa += PAGE_SIZE) {
 		guest_map(e->g, at & PAGE_MASK, gpa, 1, PTE_U | PTE_W);
 		put_user_word(e, gpa + 0x100, at + PAGE_SIZE);
 		put_user_word(e, gpa + 0x100 + e->user_word, user_return(e, i));
-		if (i < frames)
+		if (i < MAX_LOOKUPS)
 			want(e, user_return(e, i));
 	}
 	expect(e);
