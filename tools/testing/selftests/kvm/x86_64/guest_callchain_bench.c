@@ -21,6 +21,9 @@
 
 #define BENCH_SPINS	20000000
 
+/* How many spins to measure: the ticks of the host fall into some of them. */
+#define BENCH_ROUNDS	5
+
 /* The distance of frames: typical for functions with a few variables. */
 #define BENCH_FRAME	48
 
@@ -97,14 +100,19 @@ static uint64_t bench_time(const struct bench *b, struct guest *g, void *frames,
 	return time;
 }
 
+/* What a sample adds to spins */
 static double bench_sample(const struct bench *b, struct guest *g, void *frames,
 			   uint64_t type, unsigned int size)
 {
-	unsigned int bytes, none;
-	uint64_t idle = bench_time(b, g, frames, 0, &none);
-	uint64_t busy = bench_time(b, g, frames, type, &bytes);
+	unsigned int i, bytes, none, count = 0;
+	uint64_t time = 0;
 
-	return (double)(busy - idle) / (bytes / size);
+	for (i = 0; i < BENCH_ROUNDS; i++) {
+		time -= bench_time(b, g, frames, 0, &none);
+		time += bench_time(b, g, frames, type, &bytes);
+		count += bytes / size;
+	}
+	return (double)time / count;
 }
 
 static double bench_chain(const struct bench *b, unsigned int frames)
@@ -113,6 +121,7 @@ static double bench_chain(const struct bench *b, unsigned int frames)
 	void *host_frames = NULL;
 	struct guest *g = NULL;
 	double plain, chain;
+	unsigned int none;
 
 	if (b->mode) {
 		g = guest_new(b->mode);
@@ -122,6 +131,8 @@ static double bench_chain(const struct bench *b, unsigned int frames)
 		host_frames = calloc(frames, BENCH_FRAME);
 		bench_frames(host_frames, (uint64_t)host_frames, frames, 0x400000, ~0ull);
 	}
+	/* the first spin faults pages in */
+	bench_time(b, g, host_frames, 0, &none);
 	plain = bench_sample(b, g, host_frames, PERF_SAMPLE_IP, header);
 	/* before the frames, a chain has a count, a marker and the IP */
 	chain = bench_sample(b, g, host_frames, PERF_SAMPLE_IP | PERF_SAMPLE_CALLCHAIN,
