@@ -33,11 +33,17 @@ fold()
 share()
 {
 	awk -v min="$2" -v of="$3" -v condition="$4" -v lines="${5:-300}" '
-		$0 !~ of	{ next }
-		{ all++ }
-		$0 ~ condition	{ n++; next }
-		{ others[$0]++ }
+		{ chains[$0]++ }
 		END {
+			for (chain in chains) {
+				if (chain !~ of)
+					continue
+				all += chains[chain]
+				if (chain ~ condition)
+					n += chains[chain]
+				else
+					others[chain] = chains[chain]
+			}
 			percent = all ? 100 * n / all : 0
 			printf "# %d of %d samples, %.2f %%; want %d %%\n",
 				n, all, percent, min
@@ -69,20 +75,21 @@ in_kernel_text()
 				       (ip >= init_start && ip < init_end)
 			}
 			$1 != "kernel" { next }
-			{
+			!($0 in frames) {
 				for (i = 2; i <= NF; i++) {
 					if (i > 2 && length($i) < 18)
 						break
-					frames++
 					if (!in_text($i)) {
 						print "# " $i " is not in the text: " $0
 						bad = 1
 					}
 				}
+				frames[$0] = i - 2
 			}
+			{ all += frames[$0] }
 			END {
-				print "# " frames + 0 " frames"
-				exit !(frames >= 3000 && !bad)
+				print "# " all + 0 " frames"
+				exit !(all >= 3000 && !bad)
 			}'
 }
 
@@ -93,15 +100,19 @@ in_kernel_text()
 agree()
 {
 	awk -v tree="$1" '
-		$0 ~ tree {
-			sub(/ main .*/, " main")
-			all[FILENAME]++
-			n[FILENAME, $0]++
-			chains[$0]
-		}
+		{ lines[FILENAME, $0]++ }
 		END {
 			inside = ARGV[1]
 			outside = ARGV[2]
+			for (line in lines) {
+				split(line, part, SUBSEP)
+				if (part[2] !~ tree)
+					continue
+				sub(/ main .*/, " main", part[2])
+				all[part[1]] += lines[line]
+				n[part[1], part[2]] += lines[line]
+				chains[part[2]]
+			}
 			bad = all[inside] < 3000 || all[outside] < 3000
 			for (chain in chains) {
 				in_share = 100 * n[inside, chain] / all[inside]
