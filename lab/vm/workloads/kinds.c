@@ -13,7 +13,7 @@
  *
  * At the end the program runs kinds_cxx and kinds_m32.
  *
- *	kinds [ROUNDS]		(1000: some 100 million instructions for each kind)
+ *	kinds [ROUNDS]		(500: some 50 million instructions for each kind)
  */
 #include <err.h>
 #include <pthread.h>
@@ -45,7 +45,7 @@ FUNCTION void spin(unsigned long n)
 		     "jnz 1b" : "+r" (n), "+r" (stack_pointer));
 }
 
-static unsigned long rounds = 1000;
+static unsigned long rounds = 500;
 
 FUNCTION void *left(void *unused)
 {

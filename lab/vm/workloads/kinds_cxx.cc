@@ -10,7 +10,7 @@
 
 /* The average number of iterations, of two instructions, in a round. */
 #define ROUND	50000
-#define ROUNDS	1000
+#define ROUNDS	500
 
 /* Naming the stack pointer as an operand makes even a leaf function set up a frame. */
 register unsigned long stack_pointer asm("rsp");

@@ -8,7 +8,7 @@
 
 /* The average number of iterations, of two instructions, in a round. */
 #define ROUND	50000
-#define ROUNDS	1000
+#define ROUNDS	500
 
 /* of 32-bit programs: their <asm/unistd.h> is in another package */
 #define __NR_exit	1

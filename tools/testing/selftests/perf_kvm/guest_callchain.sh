@@ -381,7 +381,7 @@ top_of_host()
 recorded_inside()
 {
 	record outside \
-		perf,record,-q,-g,-e,cpu-clock,-c,"$period",-o,/results/inside,callgraph,20000 &&
+		perf,record,-q,-g,-e,cpu-clock,-c,"$period",-o,/results/inside,callgraph,10000 &&
 	chains outside callgraph > "$data/outside.txt" &&
 	perf script -F misc,ip,sym -i "$GUEST_DIR/inside" 2> /dev/null |
 		fold K U > "$data/inside.txt"

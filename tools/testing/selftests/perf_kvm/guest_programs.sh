@@ -83,7 +83,7 @@ deep_recursion()
 # The chain lacks the function that the signal has interrupted.
 signals()
 {
-	complete 'spin tick ' "spin tick __restore_rt (warm )?signals main$library" 50
+	complete 'spin tick ' "spin tick __restore_rt (warm )?signals main$library" 40
 }
 
 # enter DEPTH...: the names of the functions nested<DEPTH>::enter()
@@ -131,11 +131,11 @@ only_true_frames()
 	true="$true|^user$(optional spin)( down){0,20}$(optional start)\$"
 	own="spin|left|right|grow|grow_more|child|forks|code|jit|down|deep|tick|hot|warm"
 	own="$own|signals|_ZN6nested[^ ]*|_ZL7[^ ]*|start|main"
-	share outside.txt 100 "^user ($own)( |\$)" "$true" 7000
+	share outside.txt 100 "^user ($own)( |\$)" "$true" 3500
 }
 
 # All kinds spin for the same time: each has 12.5 % of the samples, with a standard deviation
-# of some 0.4 points. What the rounds' lengths add is the same in each run.
+# of some 0.5 points. What the rounds' lengths add is the same in each run.
 shares()
 {
 	awk '
@@ -174,7 +174,7 @@ address_spaces()
 			for (space in forked)
 				children++
 			printf "# %d of threads, %d of new processes\n", threads, children
-			exit !(samples >= 1000 && threads == 1 && children && !both)
+			exit !(samples >= 500 && threads == 1 && children && !both)
 		}' "$data/script"
 }
 
