@@ -13,7 +13,8 @@
  *
  * At the end the program runs kinds_cxx and kinds_m32.
  *
- *	kinds [ROUNDS]		(500: some 50 million instructions for each kind)
+ *	kinds [TIMES]	some 50 million instructions for each kind, or TIMES as many, in as
+ *			many rounds
  */
 #include <err.h>
 #include <pthread.h>
@@ -27,9 +28,13 @@
 
 #include "vary.h"
 
-/* The average number of iterations, of two instructions, in a round. */
-#define ROUND	50000
+#define ROUNDS	500
 #define DEPTH	100
+
+static unsigned long times = 1;
+
+/* The average number of iterations, of two instructions, in a round. */
+#define LENGTH	(50000 * times)
 
 /* Naming the stack pointer as an operand makes even a leaf function set up a frame. */
 register unsigned long stack_pointer asm("rsp");
@@ -45,15 +50,13 @@ FUNCTION void spin(unsigned long n)
 		     "jnz 1b" : "+r" (n), "+r" (stack_pointer));
 }
 
-static unsigned long rounds = 500;
-
 FUNCTION void *left(void *unused)
 {
 	unsigned int seed = 1;
 	unsigned long i;
 
-	for (i = 0; i < rounds / 2; i++)
-		spin(rand_r(&seed) % (2 * ROUND) + 1);
+	for (i = 0; i < ROUNDS / 2; i++)
+		spin(rand_r(&seed) % (2 * LENGTH) + 1);
 	return unused;
 }
 
@@ -62,8 +65,8 @@ FUNCTION void *right(void *unused)
 	unsigned int seed = 2;
 	unsigned long i;
 
-	for (i = 0; i < rounds / 2; i++)
-		spin(rand_r(&seed) % (2 * ROUND) + 1);
+	for (i = 0; i < ROUNDS / 2; i++)
+		spin(rand_r(&seed) % (2 * LENGTH) + 1);
 	return unused;
 }
 
@@ -100,8 +103,8 @@ FUNCTION void forks(void)
 	unsigned long i, n;
 	pid_t pid;
 
-	for (i = 0; i < rounds; i++) {
-		n = vary(ROUND);
+	for (i = 0; i < ROUNDS; i++) {
+		n = vary(LENGTH);
 		pid = fork();
 		if (!pid)
 			child(n);
@@ -128,8 +131,8 @@ FUNCTION void jit(void)
 	memcpy(code, jit_code, sizeof(jit_code));
 	if (mprotect(code, sizeof(jit_code), PROT_READ | PROT_EXEC))
 		err(1, "mprotect");
-	for (i = 0; i < rounds; i++)
-		((void (*)(unsigned long))code)(vary(ROUND));
+	for (i = 0; i < ROUNDS; i++)
+		((void (*)(unsigned long))code)(vary(LENGTH));
 	munmap(code, sizeof(jit_code));
 }
 
@@ -138,7 +141,7 @@ FUNCTION void down(unsigned int depth)
 	if (depth > 1)
 		down(depth - 1);
 	else
-		spin(vary(ROUND));
+		spin(vary(LENGTH));
 	after_call();
 }
 
@@ -146,14 +149,14 @@ FUNCTION void deep(void)
 {
 	unsigned long i;
 
-	for (i = 0; i < rounds; i++)
+	for (i = 0; i < ROUNDS; i++)
 		down(DEPTH);
 }
 
 FUNCTION void tick(int unused)
 {
 	(void)unused;
-	spin(vary(ROUND / 10));
+	spin(vary(LENGTH / 10));
 	after_call();
 }
 
@@ -165,33 +168,33 @@ FUNCTION void hot(unsigned long n)
 
 FUNCTION void warm(void)
 {
-	hot(vary(ROUND));
+	hot(vary(LENGTH));
 	after_call();
 }
 
 FUNCTION void signals(void)
 {
 	struct sigaction action = { .sa_handler = tick, .sa_flags = SA_RESTART };
-	struct itimerval timer = { { 0, 100 }, { 0, 100 } };
+	struct itimerval timer = { { 0, 100 * times }, { 0, 100 * times } };
 	unsigned long i;
 
 	if (sigaction(SIGALRM, &action, NULL) || setitimer(ITIMER_REAL, &timer, NULL))
 		err(1, "no timer");
-	for (i = 0; i < rounds; i++)
+	for (i = 0; i < ROUNDS; i++)
 		warm();
 	memset(&timer, 0, sizeof(timer));
 	if (setitimer(ITIMER_REAL, &timer, NULL))
 		err(1, "no end of the timer");
 }
 
-FUNCTION void run(const char *program)
+FUNCTION void run(const char *program, const char *arg)
 {
 	int status = 1;
 	pid_t pid;
 
 	pid = fork();
 	if (!pid) {
-		execlp(program, program, NULL);
+		execlp(program, program, arg, NULL);
 		err(1, "%s", program);
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
@@ -201,13 +204,13 @@ FUNCTION void run(const char *program)
 int main(int argc, char **argv)
 {
 	if (argc > 1)
-		rounds = strtoul(argv[1], NULL, 0);
+		times = strtoul(argv[1], NULL, 0);
 	threads();
 	forks();
 	jit();
 	deep();
 	signals();
-	run("kinds_cxx");
-	run("kinds_m32");
+	run("kinds_cxx", argv[1]);
+	run("kinds_m32", argv[1]);
 	return 0;
 }

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * For the workload "kinds": call chains of C++, through templates and virtual functions,
- * and below a function that has caught an exception from ten calls deeper. For each, some
- * 100 million instructions are in spin().
+ * and below a function that has caught an exception from ten calls deeper. Almost all
+ * instructions are in spin().
  */
 #include <cstdlib>
 
 #include "vary.h"
 
-/* The average number of iterations, of two instructions, in a round. */
-#define ROUND	50000
 #define ROUNDS	500
+
+static unsigned long times = 1;
+
+/* The average number of iterations, of two instructions, in a round. */
+#define LENGTH	(50000 * times)
 
 /* Naming the stack pointer as an operand makes even a leaf function set up a frame. */
 register unsigned long stack_pointer asm("rsp");
@@ -47,13 +50,15 @@ static FUNCTION void catcher(unsigned long n)
 	after_call();
 }
 
-int main()
+int main(int argc, char **argv)
 {
 	level *outermost = new nested<3>;
 
+	if (argc > 1)
+		times = std::strtoul(argv[1], NULL, 0);
 	for (int i = 0; i < ROUNDS; i++)
-		outermost->enter(vary(ROUND));
+		outermost->enter(vary(LENGTH));
 	for (int i = 0; i < ROUNDS; i++)
-		catcher(vary(ROUND));
+		catcher(vary(LENGTH));
 	return 0;
 }

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * For the workload "kinds": a 32-bit program, without a C library. From its first
- * function, start(), it calls 20 times down() and spin(), where some 100 million
- * instructions are.
+ * function, start(), it calls 20 times down() and spin(), where almost all instructions are.
  */
+#include <stddef.h>
+
 #include "vary.h"
 
-/* The average number of iterations, of two instructions, in a round. */
-#define ROUND	50000
 #define ROUNDS	500
+
+static unsigned long times = 1;
+
+/* The average number of iterations, of two instructions, in a round. */
+#define LENGTH	(50000 * times)
 
 /* of 32-bit programs: their <asm/unistd.h> is in another package */
 #define __NR_exit	1
@@ -27,14 +31,21 @@ static __attribute__((noinline)) void down(unsigned int depth)
 	if (depth > 1)
 		down(depth - 1);
 	else
-		spin(vary(ROUND));
+		spin(vary(LENGTH));
 	asm volatile("" : "+r" (stack_pointer));
 }
 
-void start(void)
+/* A program begins without a return address: the words above the number of arguments are
+ * the first parameters.
+ */
+void start(const char *name, const char *arg)
 {
 	unsigned int i;
 
+	(void)name;
+	if (arg)
+		for (times = 0; *arg; arg++)
+			times = 10 * times + *arg - '0';
 	for (i = 0; i < ROUNDS; i++)
 		down(20);
 	asm volatile("int $0x80" :: "a" (__NR_exit), "b" (0));

@@ -13,7 +13,8 @@
 #  - Threads have the address space of their process, new processes have others.
 #  - perf in the guest has recorded the same.
 #
-# Arguments: the event and the period, as for guest_callchain.sh.
+# Arguments: the event and the period, as for guest_callchain.sh. A slow kernel needs a
+# longer period: the programs run longer then, for as many samples.
 #
 # Environment:
 #  GUEST_LIB		a shell library, as for guest_callchain.sh
@@ -29,12 +30,14 @@ start_profiling kinds
 
 event=${1:-cpu-clock}
 period=${2:-97001}
+times=$((period / 97001))
 
 # perf in the guest has another period, or the two would sample in step. The three programs
 # are at different addresses, so an address tells the program.
 recorded()
 {
-	profile outside perf,record,-q,-g,-e,cpu-clock,-c,83003,-o,/results/inside,kinds \
+	profile outside \
+		"perf,record,-q,-g,-e,cpu-clock,-c,$((83003 * times)),-o,/results/inside,kinds,$times" \
 		record -q -g -a -e "$event" -c "$period" &&
 	perf script -F misc,ip,sym,guest_mm --no-demangle --guestkallsyms="$data/kallsyms" \
 		--guestbinary="$GUEST_PROGRAMS/kinds,all" \
@@ -49,7 +52,7 @@ recorded()
 # the number of arguments for a return address.
 written()
 {
-	sed -e '/ jit /s/ 0x[0-9a-f]*/ code/g' -e 's/ start 0x1$/ start/'
+	sed -e '/ jit /s/ 0x[0-9a-f]*/ code/g' -e 's/ start 0x2$/ start/'
 }
 
 # complete OF CHAIN [SAMPLES]: 99 % of the samples that match OF have this chain
