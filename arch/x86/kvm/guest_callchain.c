@@ -30,10 +30,10 @@
 #define MAX_USER_FRAME		SZ_1M
 
 /*
- * The limit of guest pages to look up for a sample, page tables included. The stacks and
- * the code of a program in a system call take some 20. One lookup costs as much as some
- * five frames in a known page. The limit keeps a guest with each frame in another page from
- * making the host's samples ten times as expensive.
+ * The limit of guest pages to look up for a sample, page tables included. The first sample of
+ * a program in a system call looks up some 20, for its stacks and its code. One lookup costs
+ * as much as three frames in a known page. The limit keeps a guest with each frame in another
+ * page from making the host's samples ten times as expensive.
  */
 #define MAX_LOOKUPS		80
 

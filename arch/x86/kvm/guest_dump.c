@@ -25,8 +25,8 @@
 #include "x86.h"
 
 /*
- * The limit of guest pages to look up for a sample, page tables included. Two stacks of a
- * kernel take up to 7 pages of tables, and 2 or 3 pages each. The guest chooses where its
+ * The limit of guest pages to look up for a sample, page tables included. In the first sample,
+ * two stacks of a kernel take up to 7 pages of tables, and 2 or 3 pages each. The guest chooses where its
  * stacks are: the limit bounds the cost of a sample.
  */
 #define MAX_LOOKUPS	16

@@ -284,7 +284,7 @@ static noinline bool peek_gpte(struct kvm_guest_peek *peek, struct kvm_peek_walk
 
 /*
  * The lowest table that leads to @gva and was read in this sample, or else the highest table.
- * From here on, the walk is one of this sample.
+ * Mark the walk as one of this sample.
  */
 static __always_inline int
 peek_first_level(struct kvm_guest_peek *peek, struct kvm_peek_walk *walk, gva_t gva, int bits)
@@ -407,7 +407,7 @@ static gfn_t leaf_gfn(struct kvm_guest_peek *peek, int level, u64 gpte, gva_t gv
 	return gpa_to_gfn(gpa);
 }
 
-/* Find the page at @gva, a multiple of the page size, for kvm_guest_peek(). */
+/* Find the page at @gva, a multiple of the page size. */
 bool kvm_guest_peek_find_page(struct kvm_guest_peek *peek, gva_t gva)
 {
 	struct kvm_peek_walk *walk = peek->data_walk;
@@ -506,24 +506,23 @@ static bool is_guest_readable(struct kvm_vcpu *vcpu)
 	       !is_guest_mode(vcpu) && !is_smm(vcpu) && is_paging(vcpu);
 }
 
-/* Give a new vCPU its readers: one for NMIs, and one for what NMIs interrupt. */
+/* Give a new vCPU its reader. */
 int kvm_guest_peek_create(struct kvm_vcpu *vcpu)
 {
-	struct kvm_guest_peek *peeks;
+	struct kvm_guest_peek *peek;
 
-	peeks = kcalloc(2, sizeof(*peeks), GFP_KERNEL_ACCOUNT);
-	if (!peeks)
+	peek = kzalloc(sizeof(*peek), GFP_KERNEL_ACCOUNT);
+	if (!peek)
 		return -ENOMEM;
 
-	peeks[0].vcpu = vcpu;
-	peeks[1].vcpu = vcpu;
-	vcpu->arch.guest_peeks = peeks;
+	peek->vcpu = vcpu;
+	vcpu->arch.guest_peek = peek;
 	return 0;
 }
 
 void kvm_guest_peek_destroy(struct kvm_vcpu *vcpu)
 {
-	kfree(vcpu->arch.guest_peeks);
+	kfree(vcpu->arch.guest_peek);
 }
 
 void kvm_guest_peek_end(struct kvm_guest_peek *peek)
@@ -537,8 +536,11 @@ void kvm_guest_peek_end(struct kvm_guest_peek *peek)
 	local_irq_restore(irqflags);
 }
 
-/* Read user pages (@user) or supervisor pages from here on, none of which are known. */
-static void peek_begin(struct kvm_guest_peek *peek, bool user)
+/*
+ * Read user pages if @user, else supervisor pages. Forget the last page and the last range
+ * of code.
+ */
+void kvm_guest_peek_switch(struct kvm_guest_peek *peek, bool user)
 {
 	peek->user = user;
 	peek->data_walk = &peek->walks[user].data;
@@ -610,7 +612,7 @@ static void peek_keep(struct kvm_guest_peek *peek)
 struct kvm_guest_peek *kvm_guest_peek_start(struct kvm_vcpu *vcpu, bool user,
 					    unsigned int max_lookups)
 {
-	struct kvm_guest_peek *peek = &vcpu->arch.guest_peeks[!!in_nmi()];
+	struct kvm_guest_peek *peek = vcpu->arch.guest_peek;
 	unsigned long irqflags;
 	gpa_t root;
 
@@ -618,7 +620,7 @@ struct kvm_guest_peek *kvm_guest_peek_start(struct kvm_vcpu *vcpu, bool user,
 		return NULL;
 
 	local_irq_save(irqflags);
-	/* a breakpoint in the host, or an NMI that interrupts the sample of one */
+	/* Busy: a sample hit a breakpoint of the host, or an NMI interrupted a breakpoint's sample. */
 	if (peek->in_use) {
 		local_irq_restore(irqflags);
 		return NULL;
@@ -639,7 +641,7 @@ struct kvm_guest_peek *kvm_guest_peek_start(struct kvm_vcpu *vcpu, bool user,
 
 	peek->start++;
 	peek->lookups_left = max_lookups;
-	peek_begin(peek, user);
+	kvm_guest_peek_switch(peek, user);
 	peek_keep(peek);
 	root = peek_root(vcpu);
 	if (root == peek->root || peek_find_root(peek, root))
@@ -670,10 +672,4 @@ bool kvm_guest_peek_find_text(struct kvm_guest_peek *peek, gva_t gva)
 	/* address 0 has no code, whatever the page */
 	peek->text_size = walk->gva ? walk->size : 0;
 	return true;
-}
-
-/* Go on with user pages (@user), or with supervisor pages. */
-void kvm_guest_peek_switch(struct kvm_guest_peek *peek, bool user)
-{
-	peek_begin(peek, user);
 }

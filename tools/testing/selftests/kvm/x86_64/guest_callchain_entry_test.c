@@ -743,9 +743,9 @@ TEST_F(entry, interrupt_stack_that_loops)
 }
 
 /*
- * A frame of user space in each page, and more pages than may be looked up. Before them,
- * the page tables of stack and code, in the kernel and in user space, and two pages of the
- * kernel's stack have been.
+ * A frame of user space in each page, and more pages than may be looked up. The first sample
+ * also looks up two pages of the kernel's stack, and the page tables of stack and code, in the
+ * kernel and in user space.
  */
 TEST_F(entry, user_frames_in_many_pages)
 {
@@ -757,7 +757,6 @@ TEST_F(entry, user_frames_in_many_pages)
 	put_word(e->g, e->regs - 2 * e->word, 0);
 	want_kernel_frames(e);
 	want_user(e, 0);
-	/* the first sample looks up the kernel's page, and the page tables, too */
 	e->may_lack = 3 + 4 * (guest_levels(e->g) - 1);
 	for (i = 0; i < MAX_LOOKUPS + 1; i++, at += PAGE_SIZE, gpa += PAGE_SIZE) {
 		guest_map(e->g, at & PAGE_MASK, gpa, 1, PTE_U | PTE_W);

@@ -3,7 +3,7 @@
  * Measure the time that registers and stacks of a guest add to a sample
  * (PERF_SAMPLE_GUEST_STACK): the registers alone, one stack of several sizes within a
  * page, one of 16 KiB, one KiB of the kernel's stack with 8 KiB of user space's, and the most
- * that there can be, which are three stacks of almost 16 KiB and 16 look-ups of pages.
+ * that there can be, which are three stacks of almost 16 KiB, in 12 pages.
  *
  * The unit is nanoseconds. An emulator may run one instruction per nanosecond: then
  * the results are exact numbers of instructions.
