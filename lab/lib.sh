@@ -14,6 +14,8 @@ CACHE=$XDG_CACHE_HOME/guestperf
 export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache}
 # objects are the same wherever the repository lies
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+# what is not in the cache is compiled at once, instead of preprocessed first
+export CCACHE_DEPEND=1
 export LC_ALL=C
 # the system's own python3 and meson, not others in a user's PATH
 PATH=/usr/bin:/bin:$PATH
