@@ -13,8 +13,10 @@
  *
  * At the end the program runs kinds_cxx and kinds_m32.
  *
- *	kinds [TIMES]	some 50 million instructions for each kind, or TIMES as many, in as
- *			many rounds
+ *	kinds [TIMES]
+ *
+ * Each kind takes some 50 million instructions. With TIMES, each of its 500 rounds is as many
+ * times as long.
  */
 #include <err.h>
 #include <pthread.h>

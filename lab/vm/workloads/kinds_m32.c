@@ -3,8 +3,6 @@
  * For the workload "kinds": a 32-bit program, without a C library. From its first
  * function, start(), it calls 20 times down() and spin(), where almost all instructions are.
  */
-#include <stddef.h>
-
 #include "vary.h"
 
 #define ROUNDS	500
@@ -35,8 +33,9 @@ static __attribute__((noinline)) void down(unsigned int depth)
 	asm volatile("" : "+r" (stack_pointer));
 }
 
-/* A program begins without a return address: the words above the number of arguments are
- * the first parameters.
+/*
+ * The kernel pushes no return address: start() finds argv[0] and argv[1] where its parameters
+ * are.
  */
 void start(const char *name, const char *arg)
 {

@@ -30,7 +30,7 @@ start_profiling kinds
 
 event=${1:-cpu-clock}
 period=${2:-97001}
-times=$((period / 97001))
+times=$(((period + 97000) / 97001))
 
 # perf in the guest has another period, or the two would sample in step. The three programs
 # are at different addresses, so an address tells the program.
