@@ -561,9 +561,8 @@ static void peek_forget(struct kvm_peek_walk *walk, int root_level)
  *
  * Memslots have another generation after each change. The host does not free or reuse the
  * page tables that lead to a page of a slot before KVM is told that the page is unmapped, in
- * kvm_mmu_invalidate_begin(). The barrier pairs with the one in kvm_mmu_invalidate_end().
- * From the check on, page tables stay because IRQs are off. The entries of the guest's tables,
- * and the host's entry for each page, are read again.
+ * kvm_mmu_invalidate_begin(). From the check on, page tables stay because IRQs are off. The
+ * entries of the guest's tables, and the host's entry for each page, are read again.
  */
 static void peek_keep(struct kvm_guest_peek *peek)
 {
@@ -573,7 +572,7 @@ static void peek_keep(struct kvm_guest_peek *peek)
 	unsigned long mmu_seq;
 	int user;
 
-	smp_rmb();
+	smp_rmb();	/* pairs with the one in kvm_mmu_invalidate_end() */
 	mmu_seq = READ_ONCE(kvm->mmu_invalidate_seq);
 	if (is_stable && peek->is_kept && mmu_seq == peek->mmu_seq &&
 	    peek->slots->generation == peek->generation && role.as_u64 == peek->role.as_u64)
@@ -620,7 +619,7 @@ struct kvm_guest_peek *kvm_guest_peek_start(struct kvm_vcpu *vcpu, bool user,
 		return NULL;
 
 	local_irq_save(irqflags);
-	/* Busy: a sample hit a breakpoint of the host, or an NMI interrupted a breakpoint's sample. */
+	/* Busy: a sample hit a breakpoint, or an NMI interrupted a breakpoint's sample. */
 	if (peek->in_use) {
 		local_irq_restore(irqflags);
 		return NULL;

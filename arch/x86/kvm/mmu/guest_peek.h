@@ -72,7 +72,8 @@ struct kvm_guest_peek {
 
 	/*
 	 * What follows is kept from sample to sample: a vCPU has often the same stack and
-	 * the same code. What was found is true while mmu_seq, generation and role are those of KVM.
+	 * the same code. What was found is true while mmu_seq, generation and role are those
+	 * of KVM.
 	 */
 	bool is_kept;	/* false: forget what was found at the next start */
 	unsigned long mmu_seq;
