@@ -26,8 +26,8 @@
 
 /*
  * The limit of guest pages to look up for a sample, page tables included. In the first sample,
- * two stacks of a kernel take up to 7 pages of tables, and 2 or 3 pages each. The guest chooses where its
- * stacks are: the limit bounds the cost of a sample.
+ * two stacks of a kernel take up to 7 pages of tables, and 2 or 3 pages each. The guest chooses
+ * where its stacks are: the limit bounds the cost of a sample.
  */
 #define MAX_LOOKUPS	16
 

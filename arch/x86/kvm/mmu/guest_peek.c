@@ -506,7 +506,7 @@ static bool is_guest_readable(struct kvm_vcpu *vcpu)
 	       !is_guest_mode(vcpu) && !is_smm(vcpu) && is_paging(vcpu);
 }
 
-/* Give a new vCPU its reader. */
+/* Give a new vCPU its reader, vcpu->arch.guest_peek, to be freed with the vCPU. */
 int kvm_guest_peek_create(struct kvm_vcpu *vcpu)
 {
 	struct kvm_guest_peek *peek;
@@ -518,11 +518,6 @@ int kvm_guest_peek_create(struct kvm_vcpu *vcpu)
 	peek->vcpu = vcpu;
 	vcpu->arch.guest_peek = peek;
 	return 0;
-}
-
-void kvm_guest_peek_destroy(struct kvm_vcpu *vcpu)
-{
-	kfree(vcpu->arch.guest_peek);
 }
 
 void kvm_guest_peek_end(struct kvm_guest_peek *peek)

@@ -95,14 +95,7 @@ struct kvm_guest_peek {
 	} walks[2];
 };
 
-#ifdef CONFIG_KVM_GUEST_CALLCHAIN
 int kvm_guest_peek_create(struct kvm_vcpu *vcpu);
-void kvm_guest_peek_destroy(struct kvm_vcpu *vcpu);
-#else
-static inline int kvm_guest_peek_create(struct kvm_vcpu *vcpu) { return 0; }
-static inline void kvm_guest_peek_destroy(struct kvm_vcpu *vcpu) { }
-#endif
-
 struct kvm_guest_peek *kvm_guest_peek_start(struct kvm_vcpu *vcpu, bool user,
 					    unsigned int max_lookups);
 bool kvm_guest_peek_find_page(struct kvm_guest_peek *peek, gva_t gva);

@@ -36,8 +36,9 @@ times=$(((period + 97000) / 97001))
 # are at different addresses, so an address tells the program.
 recorded()
 {
+	inside=$((83003 * times))
 	profile outside \
-		"perf,record,-q,-g,-e,cpu-clock,-c,$((83003 * times)),-o,/results/inside,kinds,$times" \
+		"perf,record,-q,-g,-e,cpu-clock,-c,$inside,-o,/results/inside,kinds,$times" \
 		record -q -g -a -e "$event" -c "$period" &&
 	perf script -F misc,ip,sym,guest_mm --no-demangle --guestkallsyms="$data/kallsyms" \
 		--guestbinary="$GUEST_PROGRAMS/kinds,all" \
