@@ -353,7 +353,7 @@ nmis()
 # Host and guest use counters of their own.
 both()
 {
-	guest_run "$perf record -q -g -o perf.data -e cycles:u -c 100003 callgraph 5000 \
+	guest_run "$perf record -q -g -o perf.data -e cycles:u -c 100003 callgraph 9000 \
 		> /dev/null 2>&1 & until pidof callgraph > /dev/null; do :; done"
 	$perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" record -q -a -e cycles:Gu \
 		-c 100003 -o "$data/host.data" usleep 200000 > "$data/err" 2>&1 ||
