@@ -8,6 +8,9 @@
  *   #GP keep their places around the intercept
  * - a CPU keeps its global interrupt flag while another CPU loads its FPU
  * - an interrupt that comes while VMRUN requests a virtual one is not lost
+ * - a guest with a 32-bit TSS that is busy, as VMLOAD loads TSSs, gets its stack and its
+ *   I/O permissions from the TSS
+ * - the CPU marks entries of PAE's tables accessed, but not those of the highest
  */
 #include "test.h"
 
@@ -221,6 +224,113 @@ static void timer_beside_virq(void)
 	}
 }
 
+/* --- guests of 32 bits ------------------------------------------------------------- */
+
+#define KERNEL32_CS	0x08
+#define KERNEL32_SS	0x10
+#define USER32_CS	0x1b
+#define USER32_SS	0x23
+#define TSS32		0x28
+#define BREAKPOINT	3
+
+#define TSS32_SS0	2			/* in words of 32 bits */
+#define TSS32_ESP0	1
+#define TSS32_IO_BITMAP	25
+#define TSS32_WORDS	64			/* with the first 1000 ports and more */
+
+static u64 gdt32[] = {
+	0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00cffb000000ffff, 0x00cff3000000ffff, 0
+};
+static u64 idt32[BREAKPOINT + 1];
+static u32 tss32[TSS32_WORDS];
+static u32 stack32[64];
+static struct vmcb host;
+
+extern char user32[], handler32[];
+
+asm(".code32\n"
+    "user32:\n\t"
+    "inb $0x80, %al\n\t"
+    "int3\n"
+    "handler32:\n\t"
+    "vmmcall\n\t"
+    ".code64");
+
+static void set_segment(struct vmcb_seg *seg, u16 selector, u16 attrib, u32 limit, const void *base)
+{
+	*seg = (struct vmcb_seg){ selector, attrib, limit, (u64)base };
+}
+
+/* a guest without long mode and paging that runs CODE at CPL */
+static void setup_32(char *code, int cpl)
+{
+	u16 dpl = cpl << 5;
+
+	svm_setup(guest_never_starts);
+	vmcb.efer = 0x1000;			/* SVME */
+	vmcb.cr0 = 0x11;
+	vmcb.cr4 = 0;
+	set_segment(&vmcb.cs, cpl ? USER32_CS : KERNEL32_CS, 0xc9b | dpl, ~0u, 0);
+	set_segment(&vmcb.ss, cpl ? USER32_SS : KERNEL32_SS, 0xc93 | dpl, ~0u, 0);
+	vmcb.ds = vmcb.es = vmcb.ss;
+	set_segment(&vmcb.gdtr, 0, 0, sizeof(gdt32) - 1, gdt32);
+	set_segment(&vmcb.idtr, 0, 0, sizeof(idt32) - 1, idt32);
+	vmcb.cpl = cpl;
+	vmcb.rip = (u64)code;
+}
+
+/* User mode reads a port, then traps. */
+static void task_of_32_bits(void)
+{
+	u64 handler = (u64)handler32;
+
+	idt32[BREAKPOINT] = (handler & 0xffff) | KERNEL32_CS << 16 | 0xee00ul << 32 |
+			    (handler >> 16) << 48;
+	tss32[TSS32_SS0] = KERNEL32_SS;
+	tss32[TSS32_ESP0] = (u64)&stack32[64];
+	tss32[TSS32_IO_BITMAP] = (TSS32_IO_BITMAP + 1) * 4 << 16;
+
+	setup_32(user32, 3);
+	set_segment(&vmcb.tr, TSS32, 0x8b, sizeof(tss32) - 1, tss32);
+	vmcb.exceptions = ~(1u << BREAKPOINT);
+
+	asm volatile("vmsave" : : "a"(&host) : "memory");
+	asm volatile("vmload" : : "a"(&vmcb) : "memory");
+	clgi();
+	vmrun(&vmcb);
+	asm volatile("vmload" : : "a"(&host) : "memory");
+	CHECK_EQ(vmcb.exit_code, EXIT_VMMCALL);
+	CHECK_EQ(vmcb.rip, handler32);
+	CHECK_EQ(vmcb.cpl, 0);
+	CHECK_EQ(vmcb.ss.selector, KERNEL32_SS);
+	CHECK_EQ(vmcb.rsp, &stack32[64 - 5]);
+}
+
+/* The highest tables of PAE, for 1 GiB each */
+static u64 pdpt32[4] __attribute__((aligned(32)));
+static u64 pd32[512] __attribute__((aligned(4096)));
+
+static void tables_of_three_levels(void)
+{
+	u64 pdpte = (u64)pd32 | 1;
+	int i;
+
+	for (i = 0; i < 512; i++)
+		pd32[i] = (u64)i << 21 | 0x83;
+	pdpt32[0] = pdpte;
+
+	setup_32(handler32, 0);
+	vmcb.exceptions = ~0u;
+	vmcb.cr0 |= 0x80000000;
+	vmcb.cr4 = 0x20;			/* PAE */
+	vmcb.cr3 = (u64)pdpt32;
+	clgi();
+	vmrun(&vmcb);
+	CHECK_EQ(vmcb.exit_code, EXIT_VMMCALL);
+	CHECK(pd32[(u64)handler32 >> 21] & 0x20);
+	CHECK_EQ(pdpt32[0], pdpte);
+}
+
 const struct test svm_tests[] = {
 	{ "svm_inject_once", inject_once, "stock" },
 	{ "svm_xsetbv_intercepted", xsetbv_intercepted, "stock" },
@@ -228,5 +338,7 @@ const struct test svm_tests[] = {
 	{ "svm_xsetbv_order", xsetbv_order, "stock" },
 	{ "svm_gif_beside_fpu", gif_beside_fpu, "free2" },
 	{ "svm_timer_beside_virq", timer_beside_virq, "free" },
+	{ "svm_task_of_32_bits", task_of_32_bits, "stock" },
+	{ "svm_tables_of_three_levels", tables_of_three_levels, "stock" },
 	{ },
 };
