@@ -164,22 +164,31 @@ static void count_branches(const struct sample *s, struct counts *c)
 	}
 }
 
-/* Samples are smaller than a page: a copy is in one piece. */
+/* Copy what may wrap around the end of the ring. */
+static void read_ring(void *to, const struct event *e, uint64_t at, size_t size)
+{
+	const uint64_t ring_size = RING_PAGES * getpagesize();
+	const char *data = (char *)e->ring + getpagesize();
+	size_t in_one = min(size, ring_size - at % ring_size);
+
+	memcpy(to, data + at % ring_size, in_one);
+	memcpy(to + in_one, data, size - in_one);
+}
+
 static struct counts read_samples(struct event *e, bool of_guest)
 {
-	const uint64_t size = RING_PAGES * getpagesize();
-	const char *data = (char *)e->ring + getpagesize();
 	uint64_t tail = e->ring->data_tail, head = e->ring->data_head;
 	struct counts c = {};
 	union {
 		struct sample s;
 		char bytes[4096];
 	} copy;
-	int i;
 
 	while (tail < head) {
-		for (i = 0; i < sizeof(copy); i++)
-			copy.bytes[i] = data[(tail + i) % size];
+		read_ring(&copy, e, tail, sizeof(copy.s.header));
+		TEST_ASSERT(copy.s.header.size <= sizeof(copy), "a record of %u bytes",
+			    copy.s.header.size);
+		read_ring(&copy, e, tail, copy.s.header.size);
 		if (copy.s.header.type == PERF_RECORD_SAMPLE &&
 		    of_guest == ((copy.s.header.misc & PERF_RECORD_MISC_CPUMODE_MASK) ==
 				 PERF_RECORD_MISC_GUEST_KERNEL))
