@@ -89,7 +89,7 @@ in_kernel_text()
 			{ all += frames[$0] }
 			END {
 				print "# " all + 0 " frames"
-				exit !(all >= 3000 && !bad)
+				exit !(all >= 2000 && !bad)
 			}'
 }
 
