@@ -6,7 +6,8 @@
 #   lab/build/kernel.sh [TARGET...]	(bzImage; all, if CONFIG= is given)
 # Environment: CONFIG, what to build: nothing for the lab's own configuration,
 # a configuration file such as /boot/config-VERSION, or localmodconfig; LAB_KERNEL,
-# an addition to the lab's own, such as debug, which is lab/build/config/debug.config.
+# an addition to the lab's own, such as debug, which is lab/build/config/debug.config;
+# or a kernel of 32 bits for guests: i386, or i386_pae, which is an addition to that.
 # With CONFIG, LAB_KERNEL is only the name of the build directory.
 
 . "$(dirname "$0")/../lib.sh"
@@ -55,8 +56,15 @@ merge()
 
 fragments=(lab/build/config/guestperf.config)
 if [ -z "${CONFIG:-}" ]; then
-	fragments+=(lab/build/config/lab.config)
-	[ -z "${LAB_KERNEL:-}" ] || fragments+=("lab/build/config/$LAB_KERNEL.config")
+	case ${LAB_KERNEL:-} in
+	i386*)	export ARCH=i386
+		fragments=(lab/build/config/i386.config) ;;
+	*)	fragments+=(lab/build/config/lab.config) ;;
+	esac
+	case ${LAB_KERNEL:-} in
+	''|i386) ;;
+	*)	fragments+=("lab/build/config/$LAB_KERNEL.config") ;;
+	esac
 fi
 
 # the inputs of the configuration

@@ -18,7 +18,7 @@
 # Environment: TIMEOUT, seconds of wall time for the boot (600); CPUS (1);
 # MEM in MiB (3072); APPEND, kernel parameters; PMU, the PMU of the CPU (full;
 # pmu=off for none); ICOUNT=off, CPUs run at the same time, runs differ and counts are
-# not exact; LAB_KERNEL, the kernel of host and guest (debug, or else the plain kernel);
+# not exact; LAB_KERNEL, the kernel of host and guest (debug, pti, or else the plain kernel);
 # HOST_ADD, an initramfs image to append to the host's; STOCK, a directory of build/stock,
 # whose kernel boots with the guest's image instead of the host: JOB is a script of
 # lab/vm/guest; DRYRUN=1, print the QEMU command and stop.

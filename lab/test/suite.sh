@@ -8,17 +8,19 @@
 #
 # A suite is a script, or else a boot of the host VM, which runs the self-tests of
 # lab/test/suites/SUITE with the kernel's own runner; those named debug... boot the
-# kernel that checks itself, no_vpmu boots a host whose KVM has no virtual PMU and does not
-# virtualize branch records, and nmis boots a host with two CPUs that run at the same time.
+# kernel that checks itself, pti one with page table isolation, those named i386... have guests
+# of 32 bits, no_vpmu boots a host whose KVM has no virtual PMU and does not virtualize branch
+# records, and nmis boots a host with two CPUs that run at the same time.
 # Consoles and logs are in out/test-SUITE.
 
 . "$(dirname "$0")/../lib.sh"
 
-debug_image()
+# other_image KERNEL: the image with another kernel of the lab's
+other_image()
 {
 	{
-		CONFIG='' LAB_KERNEL=debug lab/build/kernel.sh &&
-		LAB_KERNEL=debug lab/build/image.sh
+		CONFIG='' LAB_KERNEL=$1 lab/build/kernel.sh &&
+		LAB_KERNEL=$1 lab/build/image.sh
 	} 2>&1 | sed 's/^/# /'
 }
 
@@ -26,6 +28,12 @@ debug_image()
 stock_image()
 {
 	{ lab/build/stock.sh && lab/build/image.sh; } 2>&1 | sed 's/^/# /'
+}
+
+# The image with a guest of 32 bits
+i386_image()
+{
+	lab/build/i386.sh "$1" 2>&1 | sed 's/^/# /'
 }
 
 # tied COMMAND...: the command ends when the script ends
@@ -47,11 +55,12 @@ annotated()
 		'not ok '*)
 			[ ${#bad[@]} = 0 ] || printf '# a failed case: %s\n' "${bad[@]}" ;;
 		esac
+		if [[ $line =~ ^(not )?ok\  ]]; then
+			[ $((SECONDS - start)) -lt 10 ] || echo "# $((SECONDS - start)) s"
+			start=$SECONDS bad=()
+		fi
 		printf '%s\n' "$line"
 		last=$line
-		[[ $line =~ ^(not )?ok\  ]] || continue
-		[ $((SECONDS - start)) -lt 10 ] || echo "# $((SECONDS - start)) s"
-		start=$SECONDS bad=()
 	done
 }
 
@@ -68,15 +77,22 @@ run()
 	unwinder)	lab/build/stock.sh 2>&1 | sed 's/^/# /' || return
 			tied lab/test/scripts/unwinder.sh ;;
 	fuzz_long)	tied lab/test/scripts/fuzz.sh 20 5000 ;;
-	fuzz_debug)	debug_image || return
+	fuzz_debug)	other_image debug || return
 			TIMEOUT=${TIMEOUT:-14400} LAB_KERNEL=debug \
 				tied lab/test/scripts/fuzz.sh 10 5000 guest ;;
 	emulator)	tied lab/test/emulator/run.sh ;;
 	lab_pmu)	tied lab/run/boot.sh test-lab_pmu lab_pmu ;;
 	*)
 		case $suite in
-		debug*)		kernel=debug; debug_image || return ;;
+		debug*)		kernel=debug; other_image debug || return ;;
+		pti)		kernel=pti; other_image pti || return
+				append="pti=on GUEST_APPEND=pti=on $append" ;;
 		stock)		stock_image || return ;;
+		i386*)		i386_image "$suite" || return
+				export HOST_ADD=$BUILD/i386/host-$suite.cpio
+				append="GUEST_KERNEL=/boot/i386/bzImage $append"
+				append="GUEST_ADD=/boot/i386/guest.cpio $append"
+				append="GUEST_PROGRAMS=/boot/i386/usr/bin $append" ;;
 		stacks)		TIMEOUT=${TIMEOUT:-7200} ;;
 		nmis)		export CPUS=2 ICOUNT=off ;;
 		# Linux hands GUEST_CPU on to the environment of init

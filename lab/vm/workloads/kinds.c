@@ -39,7 +39,11 @@ static unsigned long times = 1;
 #define LENGTH	(50000 * times)
 
 /* Naming the stack pointer as an operand makes even a leaf function set up a frame. */
+#ifdef __x86_64__
 register unsigned long stack_pointer asm("rsp");
+#else
+register unsigned long stack_pointer asm("esp");
+#endif
 
 /* No call before is a tail call. */
 #define after_call()	asm volatile("" : "+r" (stack_pointer))
@@ -115,11 +119,26 @@ FUNCTION void forks(void)
 	}
 }
 
+#ifdef __x86_64__
+#define CODE
+
 /* push %rbp; mov %rsp, %rbp; call +2; pop %rbp; ret; the callee: 1: dec %rdi; jnz 1b */
 static const unsigned char jit_code[] = {
 	0x55, 0x48, 0x89, 0xe5, 0xe8, 0x02, 0x00, 0x00, 0x00, 0x5d, 0xc3,
 	0x55, 0x48, 0x89, 0xe5, 0x48, 0xff, 0xcf, 0x75, 0xfb, 0x5d, 0xc3
 };
+#else
+/* The argument is in EAX. */
+#define CODE	__attribute__((regparm(1)))
+
+/* The same with %ebp and %esp, and dec %eax */
+static const unsigned char jit_code[] = {
+	0x55, 0x89, 0xe5, 0xe8, 0x02, 0x00, 0x00, 0x00, 0x5d, 0xc3,
+	0x55, 0x89, 0xe5, 0x48, 0x75, 0xfd, 0x5d, 0xc3
+};
+#endif
+
+typedef void CODE code_fn(unsigned long n);
 
 FUNCTION void jit(void)
 {
@@ -134,7 +153,7 @@ FUNCTION void jit(void)
 	if (mprotect(code, sizeof(jit_code), PROT_READ | PROT_EXEC))
 		err(1, "mprotect");
 	for (i = 0; i < ROUNDS; i++)
-		((void (*)(unsigned long))code)(vary(LENGTH));
+		((code_fn *)code)(vary(LENGTH));
 	munmap(code, sizeof(jit_code));
 }
 

@@ -16,7 +16,11 @@ static unsigned long times = 1;
 #define LENGTH	(50000 * times)
 
 /* Naming the stack pointer as an operand makes even a leaf function set up a frame. */
+#ifdef __x86_64__
 register unsigned long stack_pointer asm("rsp");
+#else
+register unsigned long stack_pointer asm("esp");
+#endif
 
 #define after_call()	asm volatile("" : "+r" (stack_pointer))
 

@@ -7,6 +7,7 @@
 #  - Their samples have two values of guest_mm, with the shares of the copies, and none of
 #    them a third value.
 #  - The host's samples have 0, and no sample of the guest has.
+#  - The kernel has the value of user space, or with page table isolation one 4 KiB below.
 #  - "perf report" sorts by it: the shares of a function in both add up to the share that
 #    the function has without that.
 #  - Call chains and stacks of the guest may be recorded with it.
@@ -30,7 +31,8 @@ record()
 {
 	name=$1
 	shift
-	profile "$name" recurse,5,1000,yield+recurse,5,500,yield \
+	profile "$name" \
+		recurse,5,1000,yield+recurse,5,500,yield+cp,/proc/cpuinfo,/results/cpuinfo \
 		--host record -q "$@" -a -e "$event" -c "$period"
 }
 
@@ -78,6 +80,22 @@ host_and_guest()
 		}' "$data/samples"
 }
 
+# The user spaces of both copies have kernels.
+kernel_and_user()
+{
+	n=0
+	isolation=0
+	! grep -wq pti "$GUEST_DIR/cpuinfo" || isolation=4096
+	echo "# the kernel is $isolation bytes below"
+	for user in $(awk '$1 == "KGg" && $4 == "spin" { print $2 }' "$data/samples" | sort -u); do
+		kernel=$(printf '0x%x' $((user - isolation)))
+		n=$(grep -c "^ *G *$kernel " "$data/samples")
+		echo "# user space: $user, kernel: $kernel in $n samples"
+		[ "$n" -ge 10 ] || break
+	done
+	[ "$n" -ge 10 ]
+}
+
 # report KEYS: "perf report" of the guest, without the header
 report()
 {
@@ -122,10 +140,11 @@ without_kvm()
 		[ "$(cat "$data/lines")" -gt 0 ]
 }
 
-ktap_set_plan 6
+ktap_set_plan 7
 ktap_test_result "recorded" recorded
 ktap_test_result "two copies of a program" two_copies
 ktap_test_result "host and guest" host_and_guest
+ktap_test_result "kernel and user space" kernel_and_user
 ktap_test_result "report by address space" sorted
 ktap_test_result "with stacks" with_stacks
 ktap_test_result "without KVM" without_kvm
