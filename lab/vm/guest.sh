@@ -156,6 +156,7 @@ guest_status()
 		case $reply in
 		*"\"status\": \"$1\""*)	return ;;
 		esac
+		sleep 0.05
 	done
 	return 1
 }
@@ -196,6 +197,7 @@ guest_migrate()
 		*'"status": "completed"'*)	break ;;
 		*'"status": "failed"'*)		rm -f "$GUEST_DIR/state"; return 1 ;;
 		esac
+		sleep 0.05
 	done
 	guest_qmp quit > /dev/null
 	wait "$guest_pid"

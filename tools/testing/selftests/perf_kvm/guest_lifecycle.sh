@@ -44,13 +44,13 @@ events()
 start_counting()
 {
 	guest_run "$perf stat -x, -o stat.out $* > /dev/null 2> err & \
-		until pidof loop sleep > /dev/null; do :; done"
+		until pidof loop sleep > /dev/null; do usleep 10000; done"
 }
 
 # stop_counting: wait until perf ends; the results are in $data/stat
 stop_counting()
 {
-	guest_run "while pidof perf > /dev/null; do :; done; cat err stat.out" |
+	guest_run "while pidof perf > /dev/null; do usleep 10000; done; cat err stat.out" |
 		results > "$data/stat"
 	sed 's/^/# /' "$data/stat"
 }
@@ -77,13 +77,15 @@ start_recording()
 	guest_run "n=\$(pidof loop sleep | wc -w); \
 		$perf record -q --sample-cpu --period -o perf.data -c $period $* \
 			> /dev/null 2> err.record & \
-		until [ \$(pidof loop sleep | wc -w) -gt \$n ]; do :; done; usleep 100000"
+		until [ \$(pidof loop sleep | wc -w) -gt \$n ]; do usleep 10000; done; \
+		usleep 100000"
 }
 
 # stop_recording: wait until perf ends; $data/script gets a line for each sample
 stop_recording()
 {
-	guest_run "while pidof perf > /dev/null; do :; done; cat err.record" > "$data/record"
+	guest_run "while pidof perf > /dev/null; do usleep 10000; done; cat err.record" \
+		> "$data/record"
 	sed 's/^/# /' "$data/record"
 	[ ! -s "$data/record" ] &&
 	guest_run "$perf script -i perf.data -F comm,cpu,period" > "$data/script"
@@ -144,7 +146,7 @@ idles()
 {
 	start_counting -e instructions:u sh -c "'loop 400000000; sleep 1'" &&
 	equal "events while the loop runs" "$(events)" 1 &&
-	guest_run "until pidof sleep > /dev/null; do :; done; usleep 300000" &&
+	guest_run "until pidof sleep > /dev/null; do usleep 10000; done; usleep 300000" &&
 	equal "events while the task sleeps" "$(events)" 0 &&
 	stop_counting &&
 	set -- $(cut -d, -f1 "$data/stat") \
@@ -174,7 +176,7 @@ fall_asleep_and_wake()
 sleeps()
 {
 	start_counting -a -e instructions:u sh -c "'loop 400000000; sleep 1'" &&
-	guest_run "until pidof sleep > /dev/null; do :; done" &&
+	guest_run "until pidof sleep > /dev/null; do usleep 10000; done" &&
 	fall_asleep_and_wake && stop_counting &&
 	within "the count of a CPU with a loop" $(cut -d, -f1 "$data/stat") \
 		400000000 1200000000 && counts_afresh

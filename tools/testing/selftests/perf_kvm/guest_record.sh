@@ -354,11 +354,11 @@ nmis()
 both()
 {
 	guest_run "$perf record -q -g -o perf.data -e cycles:u -c 100003 callgraph 9000 \
-		> /dev/null 2>&1 & until pidof callgraph > /dev/null; do :; done"
+		> /dev/null 2>&1 & until pidof callgraph > /dev/null; do usleep 10000; done"
 	$perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" record -q -a -e cycles:Gu \
 		-c 100003 -o "$data/host.data" usleep 200000 > "$data/err" 2>&1 ||
 		fail "$(cat "$data/err")" || return
-	guest_run "while pidof perf > /dev/null; do :; done"
+	guest_run "while pidof perf > /dev/null; do usleep 10000; done"
 	$perf script -F misc,ip,sym --guestkallsyms="$GUEST_DIR/kallsyms" \
 		--guestbinary="$(command -v callgraph),all" -i "$data/host.data" \
 		> "$data/host-script"
