@@ -107,7 +107,7 @@ TEST_F(pv_pmu, rewritten_during_commit)
 
 /* ---- random */
 
-#define RANDOM_COMMITS	500000	/* on each vCPU */
+#define RANDOM_COMMITS	200000	/* on each vCPU */
 
 static uint64_t guest_random_next(uint64_t *x)
 {
@@ -354,7 +354,7 @@ static uint64_t hostile(struct kvm_vcpu *vcpus[NR_VCPUS], uint64_t (*fn)(uint64_
 
 TEST_F_TIMEOUT(pv_pmu, hostile_opens, 600)
 {
-	uint64_t ms = 10000, opened, bound;
+	uint64_t ms = 3000, opened, bound;
 
 	opened = hostile(self->vcpus, guest_open_close, &ms);
 	bound = NR_VCPUS * MAX_OPENS * (ms / 100 + 2);
