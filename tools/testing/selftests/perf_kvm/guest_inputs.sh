@@ -68,6 +68,7 @@ recorded()
 	fake_modules > "$data/modules" &&
 	profile guest callgraph,200 --guestmodules="$data/modules" \
 		record -q -g -a -e cpu-clock -c 97001 &&
+	guest_ends &&
 	perf record -q -e cpu-clock -o "$data/host" -- true
 }
 

@@ -47,7 +47,7 @@ samples()
 
 recorded()
 {
-	record chains -g &&
+	record chains -g && record stacks --call-graph dwarf,512 && guest_ends &&
 	samples chains --guestbinary="$GUEST_PROGRAMS/recurse,all" > "$data/samples"
 }
 
@@ -122,7 +122,6 @@ sorted()
 
 with_stacks()
 {
-	record stacks --call-graph dwarf,512 &&
 	samples stacks --guestbinary="$GUEST_PROGRAMS/recurse,all" > "$data/samples" && two_copies
 }
 

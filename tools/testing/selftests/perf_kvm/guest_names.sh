@@ -268,7 +268,7 @@ all_named()
 	[ "$all" -ge 300 ] && [ $((100 * n)) -ge $((40 * all)) ]
 }
 
-ktap_set_plan 16
+ktap_set_plan 17
 ktap_test_result "recorded" recorded
 ktap_test_result "no program named" nothing_named
 ktap_test_result "callgraph named" callgraph_named
@@ -285,4 +285,5 @@ ktap_test_result "report of both" report_of_both
 ktap_test_result "without chains" without_chains
 ktap_test_result "all is one program" all_named
 ktap_test_result "calls before all" proof_before_all
+ktap_test_result "the guest ends" guest_ends
 ktap_finished

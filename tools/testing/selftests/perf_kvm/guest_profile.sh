@@ -12,40 +12,28 @@
 # taken in NMIs.
 #
 # Environment:
-#  GUEST_LIB		a shell library with guest_start, guest_say, guest_expect and
-#			guest_wait. "guest_start workload PROGRAM,ARG" boots a
-#			guest: the guest copies /proc/kallsyms to
-#			$GUEST_DIR/kallsyms, says "ready", awaits a line, runs
-#			PROGRAM ARG, says "done".
+#  GUEST_LIB		a shell library with guest_start, guest_say, guest_expect, guest_wait
+#			and guest_qmp. "guest_start workload" boots a guest: the guest copies
+#			/proc/kallsyms to $GUEST_DIR/kallsyms, says "ready", reads a line
+#			PROGRAM,ARG, runs PROGRAM ARG, says "done", and reads the next line.
+#			An empty line is the end.
+#  GUEST_PROGRAMS	a directory with the guest's programs callgraph and pingpong
 #  GUEST_CALLGRAPH_NM	the output of nm -S of the guest's program callgraph
 #
 # shellcheck disable=SC2086
 
-DIR=$(dirname "$(readlink -f "$0")")
-. "$DIR/../kselftest/ktap_helpers.sh"
+. "$(dirname "$(readlink -f "$0")")/profiling.sh"
 
-ktap_print_header
-if [ -z "$GUEST_LIB" ] || [ ! -r "$GUEST_CALLGRAPH_NM" ]; then
-	ktap_skip_all "GUEST_LIB and GUEST_CALLGRAPH_NM name no guest to profile"
-	exit "$KSFT_SKIP"
-fi
-. "$GUEST_LIB"
+start_profiling callgraph
 
 event=${1:-cpu-clock}
-data=$(mktemp -d)
-trap 'rm -r "$data"' EXIT
 
 # record PROGRAM ARG: profile the guest while PROGRAM runs. The rounds of work have
 # different lengths: samples do not get in step.
 record()
 {
-	guest_start workload "$1,$2" &&
-	guest_expect ready &&
-	perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
-		record -q -a -e "$event" -c 97001 -o "$data/$1" -- \
-		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
-	guest_wait &&
-	perf script -F misc,ip,sym --guestkallsyms="$GUEST_DIR/kallsyms" \
+	profile "$1" "$1,$2" record -q -a -e "$event" -c 97001 &&
+	perf script -F misc,ip,sym --guestkallsyms="$data/kallsyms" \
 		-i "$data/$1" > "$data/$1.txt"
 }
 
@@ -99,7 +87,7 @@ without_symbol()
 
 # Sampling error: with 5000 samples, a share of 40 % has a standard deviation of 0.7
 # points. The limits are more than four standard deviations.
-ktap_set_plan 9
+ktap_set_plan 10
 ktap_test_result "callgraph: recorded" record callgraph 5000
 ktap_test_result "callgraph: qux has 40 %" in_function qux 37 43
 ktap_test_result "callgraph: bar has 30 %" in_function bar 27 33
@@ -109,4 +97,5 @@ ktap_test_result "pingpong: recorded" record pingpong 10000
 ktap_test_result "pingpong: lives in the kernel" in_kernel 80 100
 ktap_test_result "pingpong: passes through pipe_read and pipe_write" in_pipe 2 50
 ktap_test_result "pingpong: every kernel sample has a symbol" without_symbol 0 0
+ktap_test_result "the guest ends" guest_ends
 ktap_finished

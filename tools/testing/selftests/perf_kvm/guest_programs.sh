@@ -40,6 +40,7 @@ recorded()
 	profile outside \
 		"perf,record,-q,-g,-e,cpu-clock,-c,$inside,-o,/results/inside,kinds,$times" \
 		record -q -g -a -e "$event" -c "$period" &&
+	guest_ends &&
 	perf script -F misc,ip,sym,guest_mm --no-demangle --guestkallsyms="$data/kallsyms" \
 		--guestbinary="$GUEST_PROGRAMS/kinds,all" \
 		--guestbinary="$GUEST_PROGRAMS/kinds_cxx,all" \

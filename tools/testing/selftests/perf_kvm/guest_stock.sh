@@ -32,14 +32,14 @@ trap 'rm -r "$data"' EXIT
 recorded()
 {
 	GUEST_KERNEL=$1 GUEST_ADD=${1%/*}/guest.cpio GUEST_MEM=768 \
-		guest_start workload pingpong,5000 find,/,-xdev pingpong,5000 \
-			find,/proc,-maxdepth,2 &&
+		guest_start workload &&
 	guest_expect ready &&
 	perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" \
 		--guestmodules="$GUEST_DIR/modules" \
 		record -q -g -a -e "$event" -c "$period" -o "$data/stock" -- \
-		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done > /dev/null' &&
-	guest_wait &&
+		sh -c '. "$GUEST_LIB" && guest_say "$*" && guest_expect done > /dev/null' \
+		sh pingpong,5000 find,/,-xdev pingpong,5000 find,/proc,-maxdepth,2 &&
+	guest_say "" && guest_wait &&
 	perf script -F misc,ip,sym --guestkallsyms="$GUEST_DIR/kallsyms" \
 		--guestmodules="$GUEST_DIR/modules" -i "$data/stock" | fold > "$data/stock.txt"
 }

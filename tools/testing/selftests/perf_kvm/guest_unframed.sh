@@ -24,6 +24,7 @@ start_profiling unframed
 
 event=${1:-cpu-clock}
 period=${2:-97001}
+[ ! -r "$GUEST_PYTHON_IMAGE" ] || GUEST_ADD=$GUEST_PYTHON_IMAGE
 
 # record NAME PROGRAM[,ARG...]
 record()
@@ -70,7 +71,7 @@ some_callers()
 
 python_recorded()
 {
-	GUEST_ADD=$GUEST_PYTHON_IMAGE record python "python3,-S,-E,$GUEST_PROGRAMS/unframed.py" &&
+	record python "python3,-S,-E,$GUEST_PROGRAMS/unframed.py" &&
 	perf script -F misc,ip,sym --guestkallsyms="$data/kallsyms" -i "$data/python" |
 		fold > "$data/python.txt"
 }
@@ -87,7 +88,7 @@ python_callers()
 		}' "$data/python.txt"
 }
 
-ktap_set_plan 5
+ktap_set_plan 6
 ktap_test_result "C++ recorded" cxx_recorded
 ktap_test_result "C++: no caller is false" only_true_callers
 ktap_test_result "C++: callers where there is a frame" some_callers
@@ -98,4 +99,5 @@ else
 	ktap_test_skip "Python recorded: GUEST_PYTHON_IMAGE names no image"
 	ktap_test_skip "Python: callers"
 fi
+ktap_test_result "the guest ends" guest_ends
 ktap_finished

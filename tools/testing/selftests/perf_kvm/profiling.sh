@@ -22,21 +22,47 @@ start_profiling()
 	. "$GUEST_LIB"
 
 	data=$(mktemp -d)
-	trap 'rm -r "$data"' EXIT
+	trap 'guest_is_dropped; rm -r "$data"' EXIT
 }
 
-# profile NAME WORKLOAD [OPTION...] record [OPTION...]: boot a guest, and profile it while
-# WORKLOAD runs. The options are those of "perf kvm" and of its record. $data/NAME gets the
-# profile, and $data/kallsyms the symbols of the guest's kernel.
+# guest_runs: boot a guest that runs programs, unless there is one; $data/kallsyms gets the
+# symbols of its kernel.
+guest_runs()
+{
+	[ -z "$guest_up" ] || return 0
+	guest_up=1
+	guest_start workload && guest_expect ready && cp "$GUEST_DIR/kallsyms" "$data"
+}
+
+# guest_ends: $GUEST_DIR gets the guest's files.
+guest_ends()
+{
+	[ -n "$guest_up" ] || return
+	guest_up=
+	guest_say "" && guest_wait
+}
+
+# guest_is_dropped: the guest ends whatever it does.
+guest_is_dropped()
+{
+	[ -n "$guest_up" ] || return
+	guest_up=
+	guest_qmp quit > /dev/null
+	wait "$guest_pid"
+}
+
+# profile NAME WORKLOAD [OPTION...] record [OPTION...]: profile the guest while WORKLOAD runs.
+# The options are those of "perf kvm" and of its record. $data/NAME gets the profile. After a
+# failure, the next profile is of another guest.
 profile()
 {
 	profile=$1
 	workload=$2
 	shift 2
-	guest_start workload "$workload" &&
-	guest_expect ready &&
-	perf kvm --guest --guestkallsyms="$GUEST_DIR/kallsyms" "$@" -o "$data/$profile" -- \
-		sh -c '. "$GUEST_LIB" && guest_say go && guest_expect done' &&
-	guest_wait &&
-	cp "$GUEST_DIR/kallsyms" "$data/kallsyms"
+	guest_runs &&
+	perf kvm --guest --guestkallsyms="$data/kallsyms" "$@" -o "$data/$profile" -- \
+		sh -c '. "$GUEST_LIB" && guest_say "$0" && guest_expect done' "$workload" &&
+	return
+	guest_is_dropped
+	return 1
 }
