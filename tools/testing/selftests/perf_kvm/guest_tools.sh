@@ -170,29 +170,31 @@ vmm_name()
 		}' "$data/modes" "$data/report" && ! grep ' :[0-9]' "$data/report"
 }
 
-# The level of a sample: g and u in the guest, k and . in the host
-levels()
+# levels_are WANT: the samples of the report are of these levels, g and u in the guest, k and .
+# in the host
+levels_are()
 {
-	awk '$2 ~ /^\[.\]$/ { print $2 }' "$data/report" | sort -u | tr -d '\n[]'
+	levels=$(awk '$2 ~ /^\[.\]$/ { print $2 }' "$data/report" | LC_ALL=C sort -u | tr -d '\n[]')
+	echo "# levels: $levels"
+	[ "$levels" = "$1" ]
 }
 
 host_alone()
 {
 	perf kvm --host report --stdio -q --sort sym -i "$data/plain" > "$data/report" &&
-	levels && [ -z "$(levels | tr -d 'k.')" ] && [ -n "$(levels)" ]
+	levels_are .k
 }
 
 report_both()
 {
 	perf report --guestkallsyms="$data/kallsyms" --stdio -q --sort sym -i "$data/plain" \
 		> "$data/report" &&
-	levels | grep g && levels | grep k
+	levels_are .gku
 }
 
 host_by_default()
 {
-	perf report --stdio -q --sort sym -i "$data/plain" > "$data/report" &&
-	[ -n "$(levels)" ] && [ -z "$(levels | tr -d 'k.')" ]
+	perf report --stdio -q --sort sym -i "$data/plain" > "$data/report" && levels_are .k
 }
 
 diff_of_guest()
