@@ -99,7 +99,7 @@ unwound()
 		--guestroot=/ --no-demangle --max-stack=300 -F misc,ip,sym 2> "$data/err" |
 		fold > "$data/$file"
 	sed 's/^/# /' "$data/err"
-	! grep -q -e guestmaps -e lost "$data/err"
+	[ -s "$data/$file" ] && ! grep -q -e guestmaps -e lost "$data/err"
 }
 
 all_unwound()
