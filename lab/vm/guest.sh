@@ -14,6 +14,7 @@
 #   guest_result COMMAND	the second half of guest_run, after guest_say COMMAND
 #   guest_wait			wait for the guest's end, return its verdict as status;
 #				$GUEST_RESULTS gets the files of its /results
+#   guest_quit			end the guest, whatever it does
 #
 # and events in the life of a machine:
 #
@@ -63,6 +64,13 @@ guest_start()
 guest_parameters="console=ttyS0 panic=-1 oops=panic no5lvl nmi_watchdog=0"
 guest_vmm_ended='{"error": "it has ended"}'
 
+# guest_has_ended: who reads next from the guest or the VMM is to see so, too
+guest_has_ended()
+{
+	echo "guest ended" >&8
+	echo "$guest_vmm_ended" >&6
+}
+
 # guest_vmm [ARG...]: run the VMM in the background. At the end, tell the readers of stream and
 # QMP, unless the guest is on its way to another VMM
 guest_vmm()
@@ -107,7 +115,7 @@ guest_expect()
 		[ "$line" = "$1" ] && return
 		echo "# guest: $line"
 		case $line in
-		*"guest ended")	break ;;
+		*"guest ended")	guest_has_ended; break ;;
 		esac
 	done
 	echo "# the guest ended before it said: $1" >&2
@@ -130,6 +138,7 @@ guest_result()
 			return "${line##*"$guest_mark"}" ;;
 		*"guest ended")
 			printf %s "${line%guest ended}"
+			guest_has_ended
 			break ;;
 		esac
 		printf '%s\n' "$line"
@@ -144,7 +153,10 @@ guest_qmp()
 	while read -r reply <&6; do
 		case $reply in
 		'{"return":'*)	echo "$reply"; return ;;
-		'{"error":'*)	echo "# vmm: $1: $reply" >&2; return 1 ;;
+		'{"error":'*)
+			[ "$reply" != "$guest_vmm_ended" ] || guest_has_ended
+			echo "# vmm: $1: $reply" >&2
+			return 1 ;;
 		esac
 	done
 }
@@ -207,6 +219,12 @@ guest_migrate()
 	guest_qmp qmp_capabilities > /dev/null
 	guest_status running || return
 	rm "$GUEST_DIR/state"
+}
+
+guest_quit()
+{
+	guest_qmp quit > /dev/null
+	wait "$guest_pid"
 }
 
 guest_wait()

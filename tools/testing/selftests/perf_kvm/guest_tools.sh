@@ -55,7 +55,9 @@ recorded()
 {
 	guest_runs && mount_guest &&
 	record mounted --guestmount="$data/mount" &&
-	record plain
+	record plain && return
+	guest_is_dropped
+	return 1
 }
 
 # named DATA OPTION...: 99 % of the samples of the guest's kernel have symbols
@@ -103,6 +105,7 @@ recorded_two()
 			guest_expect done && read -r _ < "$1/other-says"' sh "$data" &&
 	wait $pid && guest_ends
 	status=$?
+	[ $status = 0 ] || { guest_is_dropped; kill "$pid" $other 2> /dev/null; }
 	sed 's/^/# /' "$data/other-log"
 	return $status
 }

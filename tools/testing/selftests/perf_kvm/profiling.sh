@@ -29,9 +29,14 @@ start_profiling()
 # symbols of its kernel.
 guest_runs()
 {
-	[ -z "$guest_up" ] || return 0
+	if [ -n "$guest_up" ]; then
+		guest_qmp query-status > /dev/null && return
+		guest_is_dropped
+	fi
 	guest_up=1
-	guest_start workload && guest_expect ready && cp "$GUEST_DIR/kallsyms" "$data"
+	guest_start workload && guest_expect ready && cp "$GUEST_DIR/kallsyms" "$data" && return
+	guest_is_dropped
+	return 1
 }
 
 # guest_ends: $GUEST_DIR gets the guest's files.
@@ -42,13 +47,12 @@ guest_ends()
 	guest_say "" && guest_wait
 }
 
-# guest_is_dropped: the guest ends whatever it does.
+# guest_is_dropped: after a failure, the guest ends, if there is one.
 guest_is_dropped()
 {
 	[ -n "$guest_up" ] || return
 	guest_up=
-	guest_qmp quit > /dev/null
-	wait "$guest_pid"
+	guest_quit
 }
 
 # profile NAME WORKLOAD [OPTION...] record [OPTION...]: profile the guest while WORKLOAD runs.
