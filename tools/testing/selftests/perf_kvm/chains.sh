@@ -63,7 +63,7 @@ text_symbol()
 #
 # Compare addresses as strings of equal width: not every awk has 64-bit integers. The
 # callers of the idle task are in the section of the init text. Frames of user space
-# come after those of the kernel, and have shorter addresses.
+# come after those of the kernel, and have addresses below the kernel's.
 in_kernel_text()
 {
 	perf script -F misc,ip --guestkallsyms="$data/kallsyms" -i "$data/$1" | fold |
@@ -74,10 +74,15 @@ in_kernel_text()
 				return (ip >= start && ip < end) ||
 				       (ip >= init_start && ip < init_end)
 			}
+			function is_user(ip) {
+				return length(ip) < length(start) ||
+				       ip < (length(ip) < 18 ? "0xc0000000" :
+							       "0x8000000000000000")
+			}
 			$1 != "kernel" { next }
 			!($0 in frames) {
 				for (i = 2; i <= NF; i++) {
-					if (i > 2 && length($i) < 18)
+					if (i > 2 && is_user($i))
 						break
 					if (!in_text($i)) {
 						print "# " $i " is not in the text: " $0

@@ -87,6 +87,9 @@ kernel_and_user()
 	isolation=0
 	! grep -wq pti "$GUEST_DIR/cpuinfo" || isolation=4096
 	echo "# the kernel is $isolation bytes below"
+	case $isolation:$GUEST_APPEND in
+	0:*pti=on*)	return 1 ;;
+	esac
 	for user in $(awk '$1 == "KGg" && $4 == "spin" { print $2 }' "$data/samples" | sort -u); do
 		kernel=$(printf '0x%x' $((user - isolation)))
 		n=$(grep -c "^ *G *$kernel " "$data/samples")

@@ -51,13 +51,15 @@ recorded()
 		fold K U | written > "$data/inside.txt"
 }
 
-# written: what the program has written has no names, and neither has the vDSO, where
-# handlers in 32-bit guests return to. Above start(), perf in the guest takes the number of
-# arguments for a return address.
+# written: what the program has written has no names. Above start(), perf in the guest takes
+# the number of arguments for a return address. In 32-bit guests, whose kernel has addresses
+# of 8 digits, handlers return to the vDSO, which has no names.
 written()
 {
-	sed -e '/ jit /s/ 0x[0-9a-f]*/ code/g' -e 's/ tick 0x[0-9a-f]* / tick __restore_rt /' \
-		-e 's/ start 0x2$/ start/'
+	vdso=
+	! grep -q '^[0-9a-f]\{8\} ' "$data/kallsyms" ||
+		vdso='s/ tick 0x[0-9a-f]* / tick __restore_rt /'
+	sed -e '/ jit /s/ 0x[0-9a-f]*/ code/g' -e "$vdso" -e 's/ start 0x2$/ start/'
 }
 
 # complete OF CHAIN [SAMPLES]: 99 % of the samples that match OF have this chain
