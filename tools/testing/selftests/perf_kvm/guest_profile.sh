@@ -13,10 +13,11 @@
 #
 # Environment:
 #  GUEST_LIB		a shell library with guest_start, guest_say, guest_expect, guest_wait
-#			and guest_qmp. "guest_start workload" boots a guest: the guest copies
-#			/proc/kallsyms to $GUEST_DIR/kallsyms, says "ready", reads a line
-#			PROGRAM,ARG, runs PROGRAM ARG, says "done", and reads the next line.
-#			An empty line is the end.
+#			guest_quit and guest_qmp. "guest_start workload" boots a guest: the
+#			guest copies /proc/kallsyms to $GUEST_DIR/kallsyms, says "ready", and
+#			reads a line PROGRAM[,ARG...]... It runs the programs, one after the
+#			other, says "done", and reads the next line. An empty line is the
+#			end.
 #  GUEST_PROGRAMS	a directory with the guest's programs callgraph and pingpong
 #  GUEST_CALLGRAPH_NM	the output of nm -S of the guest's program callgraph
 #
@@ -25,6 +26,10 @@
 . "$(dirname "$(readlink -f "$0")")/profiling.sh"
 
 start_profiling callgraph
+if [ ! -r "$GUEST_CALLGRAPH_NM" ]; then
+	ktap_skip_all "GUEST_CALLGRAPH_NM names no file"
+	exit "$KSFT_SKIP"
+fi
 
 event=${1:-cpu-clock}
 
