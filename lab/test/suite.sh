@@ -89,7 +89,8 @@ run()
 				append="pti=on GUEST_APPEND=pti=on $append" ;;
 		stock)		stock_image || return ;;
 		i386*)		i386_image "$suite" || return
-				export HOST_ADD=$BUILD/i386/host-$suite.cpio
+				HOST_ADD=$BUILD/i386/host-$suite.cpio
+				[ ! -e "$HOST_ADD" ] || export HOST_ADD
 				append="GUEST_KERNEL=/boot/i386/bzImage $append"
 				append="GUEST_ADD=/boot/i386/guest.cpio $append"
 				append="GUEST_PROGRAMS=/boot/i386/usr/bin $append" ;;
