@@ -5,8 +5,8 @@
 #  - every overlay file is named by exactly one patch, and no patch adds files;
 #  - the mails of "make series" apply with git am;
 #  - checkpatch --strict has no remark but those of lab/test/checkpatch-exceptions;
-#  - each step builds: the kernel's objects that the series changes, and perf or the
-#    self-tests if the step touches them;
+#  - each step builds: the kernel's objects that the series changes, and perf (without
+#    optimization) or the self-tests if the step touches them;
 #  - sparse has no warning more than without the series.
 #
 #	lab/test/check.sh [whole]	whole: each step builds the whole directories of
@@ -138,7 +138,8 @@ step_builds()
 		logged "$work/step-$1.log" "building step $1 (${patches[$1 - 1]})" kmake "${goals[@]}"
 	fi
 	if grep -qE '^tools/(perf|lib)/.*(\.[ch]|Build|Makefile.*)$' <<< "$touched"; then
-		# DEBUG: without optimization, in a quarter of the time
+		# DEBUG: without optimization, in a quarter of the time. The last state is
+		# built with it, for the image.
 		BUILD=$work DEBUG=1 logged "$work/step-$1-perf.log" \
 			"building perf at step $1" lab/build/perf.sh
 	fi

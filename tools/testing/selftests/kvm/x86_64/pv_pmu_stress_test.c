@@ -4,9 +4,8 @@
  *
  *  - Two vCPUs share an area.
  *  - A vCPU writes to a request while another vCPU commits the request.
- *  - Two vCPUs make a million random commits while the VMM changes the memory of the
- *    areas.
- *  - Two vCPUs open and close all their events for ten seconds.
+ *  - Two vCPUs make 400,000 random commits while the VMM changes the memory of the areas.
+ *  - Two vCPUs open and close all their events for three seconds.
  *  - Two vCPUs enable their areas again and again for three seconds.
  *
  * Afterwards an event counts exactly, and the host has not warned.
