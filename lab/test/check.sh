@@ -5,12 +5,13 @@
 #  - every overlay file is named by exactly one patch, and no patch adds files;
 #  - the mails of "make series" apply with git am;
 #  - checkpatch --strict has no remark but those of lab/test/checkpatch-exceptions;
-#  - each step builds: the kernel's objects that the series changes, and perf (without
-#    optimization) or the self-tests if the step touches them;
+#  - each step builds: the objects of the kernel that the series changes; if the step touches
+#    perf, the objects of perf that the series changes, without optimization; and the
+#    self-tests if the step touches them;
 #  - sparse has no warning more than without the series.
 #
 #	lab/test/check.sh [whole]	whole: each step builds the whole directories of
-#					these objects, too
+#					the kernel's objects, and all of perf
 #
 # shellcheck disable=SC2317 # functions are called by name
 
@@ -115,6 +116,19 @@ goals_of_step()
 	fi
 }
 
+# perf_goals_of_step: what to build of perf, as arguments for its make. Its Makefile would
+# begin anew for each of them, and Makefile.perf does not.
+perf_goals_of_step()
+{
+	local source
+
+	[ "$scope" != whole ] || return 0
+	echo "-fMakefile.perf"
+	for source in $(files "${patches[@]}" | sed -n 's,^tools/perf/\(.*\.c\)$,\1,p'); do
+		[ ! -e "$tree/tools/perf/$source" ] || echo "$work/perf/${source%.c}.o"
+	done
+}
+
 # configure the step: the lab's options and ours, as far as they are there yet
 configure()
 {
@@ -138,10 +152,11 @@ step_builds()
 		logged "$work/step-$1.log" "building step $1 (${patches[$1 - 1]})" kmake "${goals[@]}"
 	fi
 	if grep -qE '^tools/(perf|lib)/.*(\.[ch]|Build|Makefile.*)$' <<< "$touched"; then
+		mapfile -t goals < <(perf_goals_of_step)
 		# DEBUG: without optimization, in a quarter of the time. The last state is
 		# built with it, for the image.
 		BUILD=$work DEBUG=1 logged "$work/step-$1-perf.log" \
-			"building perf at step $1" lab/build/perf.sh
+			"building perf at step $1" lab/build/perf.sh "${goals[@]}"
 	fi
 	if grep -q '^tools/testing/selftests/' <<< "$touched"; then
 		logged "$work/step-$1-selftests.log" "building the self-tests at step $1" selftests
