@@ -8,7 +8,8 @@
 #  - each step builds: the objects of the kernel that the series changes; if the step touches
 #    perf, the objects of perf that the series changes, without optimization; and the
 #    self-tests if the step touches them;
-#  - sparse has no warning more than without the series.
+#  - sparse has no warning more than without the series;
+#  - the license of each new file is one that Linux knows.
 #
 #	lab/test/check.sh [whole]	whole: each step builds the whole directories of
 #					the kernel's objects, and all of perf
@@ -66,6 +67,8 @@ mails_apply()
 		git -C "$repo" am "${mails[@]}"
 }
 
+# Without a repository, checkpatch does not ask spdxcheck for each file: licenses_are_known() does
+# so for all of them.
 checkpatch_is_content()
 {
 	local mail types
@@ -73,8 +76,8 @@ checkpatch_is_content()
 	types=$(awk '/^[A-Z]/ { print $1 }' lab/test/checkpatch-exceptions | paste -sd,)
 	for mail in $(mails); do
 		logged "$work/checkpatch.log" "checkpatch of $mail" \
-			"$BUILD/linux/scripts/checkpatch.pl" --root="$BUILD/linux" \
-			--strict --no-summary --ignore "$types" "$mail"
+			env GIT_DIR="$work/none" "$BUILD/linux/scripts/checkpatch.pl" \
+			--root="$BUILD/linux" --strict --no-summary --ignore "$types" "$mail"
 	done
 }
 
@@ -204,6 +207,19 @@ sparse_has_no_new_warning()
 	[ -z "$new" ] || die "sparse: $(head -n 1 <<< "$new") (log: $work/sparse-with.log)"
 }
 
+# spdxcheck reads the licenses from a repository.
+licenses_are_known()
+{
+	local remarks
+
+	git -C "$tree" -c init.defaultBranch=linux init -q
+	git -C "$tree" add -f LICENSES
+	git -C "$tree" commit -q -m LICENSES
+	remarks=$(sed -n 's/^Overlay: //p' "${patches[@]}" |
+		(cd "$tree" && xargs scripts/spdxcheck.py 2>&1)) || die "spdxcheck failed: $remarks"
+	[ -z "$remarks" ] || die "spdxcheck: $remarks"
+}
+
 # the name under which the mails are tried is nobody's
 export GIT_AUTHOR_NAME=guestperf GIT_AUTHOR_EMAIL=guestperf@localhost
 export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
@@ -214,7 +230,7 @@ tree=$work/linux
 kernel=$tree/build-check
 top=$PWD
 lock "$work"
-plan $((6 + ${#patches[@]}))
+plan $((7 + ${#patches[@]}))
 users_mails=$(listing "$OUT/series")
 
 check "each overlay file is named by one patch" overlay_is_named_once
@@ -233,5 +249,6 @@ for ((i = 1; i <= ${#patches[@]}; i++)); do
 	check "step $i builds: ${patches[i - 1]##*/}" step_builds "$i"
 done
 check "sparse has no new warning" sparse_has_no_new_warning
+check "licenses are known" licenses_are_known
 check "the user's mails are as before" [ "$(listing "$OUT/series")" = "$users_mails" ]
 finish
