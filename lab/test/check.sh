@@ -156,8 +156,8 @@ step_builds()
 	fi
 	if grep -qE '^tools/(perf|lib)/.*(\.[ch]|Build|Makefile.*)$' <<< "$touched"; then
 		mapfile -t goals < <(perf_goals_of_step)
-		# DEBUG: without optimization, in a quarter of the time. The last state is
-		# built with it, for the image.
+		# DEBUG: without optimization, in a quarter of the time. The image has the
+		# perf of the last step, built with optimization.
 		BUILD=$work DEBUG=1 logged "$work/step-$1-perf.log" \
 			"building perf at step $1" lab/build/perf.sh "${goals[@]}"
 	fi

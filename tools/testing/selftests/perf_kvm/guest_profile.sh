@@ -12,7 +12,7 @@
 # taken in NMIs.
 #
 # Environment:
-#  GUEST_LIB		a shell library with guest_start, guest_say, guest_expect, guest_wait
+#  GUEST_LIB		a shell library with guest_start, guest_say, guest_expect, guest_wait,
 #			guest_quit and guest_qmp. "guest_start workload" boots a guest: the
 #			guest copies /proc/kallsyms to $GUEST_DIR/kallsyms, says "ready", and
 #			reads a line PROGRAM[,ARG...]... It runs the programs, one after the
