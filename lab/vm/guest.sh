@@ -64,13 +64,6 @@ guest_start()
 guest_parameters="console=ttyS0 panic=-1 oops=panic no5lvl nmi_watchdog=0"
 guest_vmm_ended='{"error": "it has ended"}'
 
-# guest_has_ended: who reads next from the guest or the VMM is to see so, too
-guest_has_ended()
-{
-	echo "guest ended" >&8
-	echo "$guest_vmm_ended" >&6
-}
-
 # guest_vmm [ARG...]: run the VMM in the background. At the end, tell the readers of stream and
 # QMP, unless the guest is on its way to another VMM
 guest_vmm()
@@ -98,10 +91,19 @@ guest_vmm()
 			-device virtserialport,chardev=modules,name=modules \
 			"$@"
 		echo "vmm ended with status $?"
-		[ -e "$GUEST_DIR/state" ] || echo "guest ended" > "$GUEST_DIR/stream.out"
+		if [ ! -e "$GUEST_DIR/state" ]; then
+			: > "$GUEST_DIR/ended"
+			echo "guest ended" > "$GUEST_DIR/stream.out"
+		fi
 		echo "$guest_vmm_ended" > "$GUEST_DIR/qmp.out"
 	} > "$GUEST_DIR/vmm.log" 2>&1 &
 	guest_pid=$!
+}
+
+# guest_repeats_end: another reader may have taken the line about the guest's end
+guest_repeats_end()
+{
+	[ ! -e "$GUEST_DIR/ended" ] || echo "guest ended" >&8
 }
 
 guest_say()
@@ -111,11 +113,12 @@ guest_say()
 
 guest_expect()
 {
+	guest_repeats_end
 	while read -r line <&8; do
 		[ "$line" = "$1" ] && return
 		echo "# guest: $line"
 		case $line in
-		*"guest ended")	guest_has_ended; break ;;
+		*"guest ended")	break ;;
 		esac
 	done
 	echo "# the guest ended before it said: $1" >&2
@@ -129,22 +132,22 @@ guest_run()
 	guest_result "$1"
 }
 
+# awk reads what there is, a shell's "read" a byte at a time. After the mark, nothing comes but
+# the guest's end.
 guest_result()
 {
-	while IFS= read -r line <&8; do
-		case $line in
-		*"$guest_mark"*)
-			printf %s "${line%"$guest_mark"*}"
-			return "${line##*"$guest_mark"}" ;;
-		*"guest ended")
-			printf %s "${line%guest ended}"
-			guest_has_ended
-			break ;;
-		esac
-		printf '%s\n' "$line"
-	done
-	echo "# the guest ended while it ran: $1" >&2
-	return 1
+	guest_repeats_end
+	command=$1 awk -v mark="$guest_mark" '
+		i = index($0, mark) {
+			printf "%s", substr($0, 1, i - 1)
+			exit substr($0, i + length(mark))
+		}
+		sub(/guest ended$/, "") {
+			printf "%s", $0
+			print "# the guest ended while it ran: " ENVIRON["command"] > "/dev/stderr"
+			exit 1
+		}
+		{ print; fflush() }' <&8
 }
 
 guest_qmp()
@@ -154,7 +157,8 @@ guest_qmp()
 		case $reply in
 		'{"return":'*)	echo "$reply"; return ;;
 		'{"error":'*)
-			[ "$reply" != "$guest_vmm_ended" ] || guest_has_ended
+			# who asks next is to see so, too
+			[ "$reply" != "$guest_vmm_ended" ] || echo "$reply" >&6
 			echo "# vmm: $1: $reply" >&2
 			return 1 ;;
 		esac
