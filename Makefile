@@ -47,7 +47,7 @@ help:		## list the targets
 #: GUEST_MODULES=DIR  the lib/modules/VERSION of that kernel
 #: GUEST_CPUS=N GUEST_MEM=MIB  its CPUs (1) and its memory (512; 1024 with GUEST_KERNEL)
 #: GUEST_CPU=MODEL    its -cpu for QEMU (host,migratable=off,pmu=off)
-#: GUEST_APPEND=PARAMETERS  parameters for its kernel
+#: GUEST_APPEND=PARAMETERS  parameters for its kernel, such as loglevel=7 to see all that it says
 #:
 #: of the host VM, where it boots:
 #: TIMEOUT=SECONDS    wall time until its end
