@@ -28,9 +28,10 @@
 # $GUEST_DIR/kallsyms has the symbols of the guest's kernel, and $GUEST_DIR/modules
 # /proc/modules of a modular kernel, as soon as the job says something.
 # Environment: GUEST_KERNEL (the lab's), GUEST_CPUS (1), GUEST_MEM in MiB (512),
-# GUEST_APPEND (kernel parameters), GUEST_CPU (-cpu of the VMM), GUEST_ADD (an initramfs
-# image to add to the guest's), GUEST_CONSOLE (a chardev of the VMM's, such as null, for
-# a guest meant to crash), GUEST_DIR (/run/guest), GUEST_RESULTS ($GUEST_DIR).
+# GUEST_APPEND (kernel parameters), GUEST_CPU (-cpu of the VMM), GUEST_NICE (the VMM's nice
+# value), GUEST_ADD (an initramfs image to add to the guest's), GUEST_CONSOLE (a chardev
+# of the VMM's, such as null, for a guest meant to crash), GUEST_DIR (/run/guest),
+# GUEST_RESULTS ($GUEST_DIR).
 #
 # At boot, perf of a guest without a PMU tries the last counter (check_hw_exists() in
 # arch/x86/events/core.c). KVM logs "Unhandled WRMSR(0xc0010007)" on the host: no fault.
@@ -71,6 +72,8 @@ guest_vmm_ended='{"error": "it has ended"}'
 guest_vmm()
 {
 	{
+		# shellcheck disable=SC2016 # a variable of the inner shell
+		[ -z "$GUEST_NICE" ] || sh -c 'renice -n "$0" -p $PPID' "$GUEST_NICE"
 		/vmm/bin/qemu-system-x86_64 -name guest -nodefaults -no-user-config \
 			-display none -no-reboot -enable-kvm \
 			-cpu "${GUEST_CPU:-host,migratable=off}" \

@@ -21,6 +21,7 @@
 # Environment, in addition to counting.sh: the guest has the programs branches and
 # branches_other, and the host has branches.
 #  GUEST_DIR		a directory with the guest's kallsyms
+# GUEST_LIB takes the nice value of the VMM from GUEST_NICE, which is set here.
 #
 # shellcheck disable=SC2086,SC2046,SC2016,SC2015,SC2153
 
@@ -48,6 +49,9 @@ host_script()
 	$perf script -i "$data/host.data" -F $1 --guestkallsyms="$GUEST_DIR/kallsyms" \
 		> "$data/script" 2> "$data/err" || fail "$(cat "$data/err")"
 }
+
+# The guest's programs do not slow the host's perf down.
+export GUEST_NICE=19
 
 # start_in_guest COMMAND...: in the background, until it runs the program branches
 start_in_guest()
