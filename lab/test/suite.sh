@@ -84,7 +84,9 @@ run()
 	lab_pmu)	tied lab/run/boot.sh test-lab_pmu lab_pmu ;;
 	*)
 		case $suite in
-		debug*)		kernel=debug; other_image debug || return ;;
+		debug*)		kernel=debug; other_image debug || return
+				# kmemleak scans all memory twice
+				[ "$suite" != debug_subset ] || export MEM="${MEM:-2048}" ;;
 		pti)		kernel=pti; other_image pti || return
 				append="pti=on GUEST_APPEND=pti=on $append" ;;
 		stock)		stock_image || return ;;

@@ -66,7 +66,7 @@ recorded()
 top()
 {
 	mkfifo "$data/keys"
-	COLUMNS=200 timeout -s INT 10 perf kvm --guest --guestkallsyms="$data/kallsyms" \
+	COLUMNS=200 timeout -s INT 7 perf kvm --guest --guestkallsyms="$data/kallsyms" \
 		$(maps_of $programs) --guestroot=/ top --stdio -d 3 -E 1000 --no-children -s sym \
 		-m 16M --call-graph dwarf,16384,graph,0,callee -e "$event" -c 7999999 \
 		<> "$data/keys" > "$data/tables" 2> "$data/err"

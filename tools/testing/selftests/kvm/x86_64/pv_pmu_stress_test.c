@@ -106,7 +106,7 @@ TEST_F(pv_pmu, rewritten_during_commit)
 
 /* ---- random */
 
-#define RANDOM_COMMITS	200000	/* on each vCPU */
+#define RANDOM_COMMITS	100000	/* on each vCPU */
 
 static uint64_t guest_random_next(uint64_t *x)
 {
