@@ -232,8 +232,8 @@ boots "a job that fails fails" 1 'fail: the job plant ended with status 1' plant
 boots "a job that skips skips" 4 'skip:' plant skip
 boots "a job that is not there fails" 1 'fail: there is no job nonesuch' nonesuch
 boots "a machine that ends before its job fails" 1 'fail: the job did not finish' plant vanish
-TIMEOUT=40 boots "a job that spins is a time-out" 124 'timeout:' plant hang
-TIMEOUT=40 boots "a job that waits for ever is a time-out" 124 'timeout:' plant deaf
+TIMEOUT=20 boots "a job that spins is a time-out" 124 'timeout:' plant hang
+TIMEOUT=20 boots "a job that waits for ever is a time-out" 124 'timeout:' plant deaf
 boots "a panic fails" 1 'fail: .*Kernel panic' plant PANIC
 boots "an oops fails" 1 'fail: .*(BUG|Oops)' plant EXCEPTION
 boots "a warning fails a job that passes" 1 'fail: .*(WARNING|cut here)' plant WARNING
