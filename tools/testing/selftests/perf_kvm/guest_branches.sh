@@ -27,6 +27,9 @@
 
 . "$(dirname "$(readlink -f "$0")")/counting.sh"
 
+# The guest's programs never end by themselves, and would have half the time of the host's perf.
+export GUEST_NICE=19
+
 caps=/sys/bus/event_source/devices/cpu/caps
 entries=16
 period=10000
@@ -49,9 +52,6 @@ host_script()
 	$perf script -i "$data/host.data" -F $1 --guestkallsyms="$GUEST_DIR/kallsyms" \
 		> "$data/script" 2> "$data/err" || fail "$(cat "$data/err")"
 }
-
-# The guest's programs do not slow the host's perf down.
-export GUEST_NICE=19
 
 # start_in_guest COMMAND...: in the background, until it runs the program branches
 start_in_guest()
