@@ -164,6 +164,18 @@ replace()
 	rm -rf "$1.old"
 }
 
+# keep FILE COPY: keep a copy in the cache, if there is room for one, and for a month at least
+keep()
+{
+	local dir=${2%/*}
+
+	if mkdir -p "$dir" 2> /dev/null && has_space 1 "$dir"; then
+		find "$dir" -mindepth 1 -mtime +30 -delete
+		cp "$1" "$2.$$"
+		mv "$2.$$" "$2"
+	fi
+}
+
 # lock DIR: wait until no other make works on DIR, and keep it until we end
 lock()
 {

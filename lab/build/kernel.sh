@@ -9,6 +9,8 @@
 # an addition to the lab's own, such as debug, which is lab/build/config/debug.config;
 # or a kernel of 32 bits for guests: i386, or i386_pae, which is an addition to that.
 # With CONFIG, LAB_KERNEL is only the name of the build directory.
+# The images of LAB_KERNELs are kept under ~/.cache/guestperf/kernel, named by the hash of all
+# their inputs.
 
 . "$(dirname "$0")/../lib.sh"
 . lab/build/config.sh
@@ -97,6 +99,17 @@ if [ -z "${CONFIG:-}" ] && [ $# = 0 ]; then
 		 cat lab/build/kernel.sh "${fragments[@]}")
 	! unchanged "$stamp" "$dir/arch/x86/boot/bzImage" <<< "$inputs" || exit 0
 	rm -f "$stamp"
+	# of LAB_KERNELs, only the image is wanted
+	if [ -n "${LAB_KERNEL:-}" ]; then
+		cache=$CACHE/kernel/$(sha256sum <<< "$inputs" | cut -c1-32)
+		if [ -e "$cache" ]; then
+			say KERNEL "from the cache ($cache)"
+			mkdir -p "$dir/arch/x86/boot"
+			cp "$cache" "$dir/arch/x86/boot/bzImage"
+			echo "$inputs" > "$stamp"
+			exit
+		fi
+	fi
 fi
 
 for fragment in "${fragments[@]}"; do
@@ -112,3 +125,4 @@ for fragment in "${fragments[@]}"; do
 	survived "$fragment"
 done
 [ -z "$stamp" ] || echo "$inputs" > "$stamp"
+[ -z "${cache:-}" ] || keep "$dir/arch/x86/boot/bzImage" "$cache"

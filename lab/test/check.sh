@@ -14,6 +14,9 @@
 #	lab/test/check.sh [whole]	whole: each step builds the whole directories of
 #					the kernel's objects, and all of perf
 #
+# What has passed is not checked again: ~/.cache/guestperf/check has a file for each check that
+# takes long, named by the hash of all its inputs. whole checks all anew.
+#
 # shellcheck disable=SC2317 # functions are called by name
 
 . "$(dirname "$0")/../lib.sh"
@@ -26,6 +29,42 @@ mapfile -t patches < <(find patches/linux -name '*.patch' | sort)
 files()
 {
 	sed -n -e 's,^+++ b/\([^\t]*\).*,\1,p' -e 's/^Overlay: //p' "$@" | sort -u
+}
+
+# inputs_of_step STEP: what decides whether the step of the series is content
+inputs_of_step()
+{
+	local patch
+
+	cat "$BUILD/linux/.guestperf/source"
+	compiler
+	"${CC:-gcc}" --version
+	# sparse, and the libraries of perf: a package that is missing is an input, too
+	grep -v '^#' lab/build/packages | cut -f1 | { xargs dpkg-query -W 2>&1 || :; }
+	# of each step, what the whole series changes is built
+	files "${patches[@]}"
+	for patch in "${patches[@]:0:$1}"; do
+		cat "$patch"
+		sed -n 's/^Overlay: //p' "$patch" | xargs -r cat
+	done
+	cat lab/build/config/lab.config lab/build/config/guestperf.config \
+		lab/lib.sh lab/build/assemble.sh lab/build/tree.sh lab/build/perf.sh lab/test/check.sh
+}
+
+# once FUNCTION ARGUMENT...: the output of the function, which runs unless it has succeeded
+# before. The standard input is all that decides what the function finds.
+once()
+{
+	local kept
+
+	kept=$CACHE/check/$1-$(sha256sum | cut -c1-32)
+	if [ -z "$scope" ] && [ -e "$kept" ]; then
+		cp "$kept" "$work/output"
+	else
+		"$@" > "$work/output"
+		keep "$work/output" "$kept"
+	fi
+	cat "$work/output"
 }
 
 overlay_is_named_once()
@@ -69,15 +108,25 @@ mails_apply()
 
 # Without a repository, checkpatch does not ask spdxcheck for each file: licenses_are_known() does
 # so for all of them.
+checkpatch()
+{
+	logged "$work/checkpatch.log" "checkpatch of $2" \
+		env GIT_DIR="$work/none" "$BUILD/linux/scripts/checkpatch.pl" \
+		--root="$BUILD/linux" --strict --no-summary --ignore "$1" "$2"
+}
+
 checkpatch_is_content()
 {
-	local mail types
+	local exceptions=lab/test/checkpatch-exceptions mail types
 
-	types=$(awk '/^[A-Z]/ { print $1 }' lab/test/checkpatch-exceptions | paste -sd,)
+	types=$(awk '/^[A-Z]/ { print $1 }' "$exceptions" | paste -sd,)
 	for mail in $(mails); do
-		logged "$work/checkpatch.log" "checkpatch of $mail" \
-			env GIT_DIR="$work/none" "$BUILD/linux/scripts/checkpatch.pl" \
-			--root="$BUILD/linux" --strict --no-summary --ignore "$types" "$mail"
+		# the name of the commit and its date differ from run to run
+		{
+			inputs_of_step 0
+			cat "$exceptions"
+			grep -vE '^(From [0-9a-f]{40} |Date: )' "$mail"
+		} | once checkpatch "$types" "$mail"
 	done
 }
 
@@ -146,10 +195,6 @@ step_builds()
 
 	step "$1"
 	touched=$(files "${patches[$1 - 1]}")
-	# the step before left a configuration
-	if grep -q Kconfig <<< "$touched"; then
-		logged "$work/config.log" "configuring step $1" configure
-	fi
 	mapfile -t goals < <(goals_of_step)
 	if [ ${#goals[@]} -gt 0 ]; then
 		logged "$work/step-$1.log" "building step $1 (${patches[$1 - 1]})" kmake "${goals[@]}"
@@ -166,6 +211,11 @@ step_builds()
 	fi
 }
 
+step_is_content()
+{
+	inputs_of_step "$1" | once step_builds "$1"
+}
+
 selftests()
 {
 	kmake headers_install
@@ -173,38 +223,48 @@ selftests()
 		TARGETS="kvm perf_kvm" FORCE_TARGETS=1
 }
 
-# warnings NAME: the warnings of sparse for all objects of the tree, without line numbers
+# warnings STEP: the warnings of sparse for all objects of the step, without line numbers
 warnings()
 {
-	local objects
+	local objects log=$work/sparse-$1.log
 
+	step "$1"
 	mapfile -t objects < <(objects_of_step)
-	[ ${#objects[@]} -eq 0 ] || kmake C=2 "${objects[@]}" > "$work/sparse-$1.log" 2>&1 ||
-		die "sparse failed; the log is $work/sparse-$1.log"
-	touch "$work/sparse-$1.log"
-	sed -nE 's/^([^ :]*):[0-9]+:[0-9]+: (warning|error)/\1: \2/p' "$work/sparse-$1.log" |
-		sort > "$work/sparse-$1"
+	[ ${#objects[@]} -eq 0 ] || kmake C=2 "${objects[@]}" > "$log" 2>&1 ||
+		die "sparse failed; the log is $log"
+	touch "$log"
+	sed -nE 's/^([^ :]*):[0-9]+:[0-9]+: (warning|error)/\1: \2/p' "$log" | sort
 }
 
+# step STEP: the tree and its configuration are those of the step
 step()
 {
 	TREE=$tree lab/build/tree.sh "$1" > "$work/tree.log" || die "step $1 of the series does not assemble"
+	if ! kconfig | cmp -s - "$work/kconfig"; then
+		logged "$work/config.log" "configuring step $1" configure
+		kconfig > "$work/kconfig"
+	fi
+}
+
+# the options, as far as the series changes them
+kconfig()
+{
+	files "${patches[@]}" | grep Kconfig | (cd "$tree" && xargs cat)
 }
 
 sparse_without_the_series()
 {
-	step 0
-	logged "$work/config.log" "configuring the tree without the series" configure
-	warnings without
+	inputs_of_step 0 | once warnings 0 > "$work/sparse-without"
 }
 
 sparse_has_no_new_warning()
 {
 	local new
 
-	warnings with
+	inputs_of_step ${#patches[@]} | once warnings ${#patches[@]} > "$work/sparse-with"
 	new=$(comm -13 "$work/sparse-without" "$work/sparse-with")
-	[ -z "$new" ] || die "sparse: $(head -n 1 <<< "$new") (log: $work/sparse-with.log)"
+	[ -z "$new" ] ||
+		die "sparse: $(head -n 1 <<< "$new") (log: $work/sparse-${#patches[@]}.log)"
 }
 
 # spdxcheck reads the licenses from a repository.
@@ -212,6 +272,7 @@ licenses_are_known()
 {
 	local remarks
 
+	step ${#patches[@]}
 	git -C "$tree" -c init.defaultBranch=linux init -q
 	git -C "$tree" add -f LICENSES
 	git -C "$tree" commit -q -m LICENSES
@@ -237,7 +298,7 @@ check "each overlay file is named by one patch" overlay_is_named_once
 check "the mails apply with git am" mails_apply
 check "checkpatch has no remark" checkpatch_is_content
 
-rm -rf "$tree"
+rm -rf "$tree" "$work/kconfig"
 mkdir "$tree"
 (cd "$BUILD/linux" && find . -mindepth 1 -maxdepth 1 ! -name 'build-*' -exec cp -al -t "$tree" {} +)
 rm -r "$tree/.guestperf"
@@ -246,7 +307,7 @@ mkdir "$kernel"
 
 check "sparse runs on the tree without the series" sparse_without_the_series
 for ((i = 1; i <= ${#patches[@]}; i++)); do
-	check "step $i builds: ${patches[i - 1]##*/}" step_builds "$i"
+	check "step $i builds: ${patches[i - 1]##*/}" step_is_content "$i"
 done
 check "sparse has no new warning" sparse_has_no_new_warning
 check "licenses are known" licenses_are_known
