@@ -36,7 +36,7 @@ export KBUILD_BUILD_VERSION=1	# not how often it was built here
 
 kmake()
 {
-	submake -C "$tree" O="$out" "$@"
+	submake -C "$tree" O="$out" "${variables[@]}" "$@"
 }
 
 # survived FRAGMENT: every option asked for is in the final .config, which
@@ -57,7 +57,13 @@ merge()
 }
 
 fragments=(lab/build/config/guestperf.config)
+variables=()
 if [ -z "${CONFIG:-}" ]; then
+	case ${LAB_KERNEL:-} in
+	debug)	# lockdep and the unwinder, which runs for each allocation, take most of the
+		# time of this kernel: KASAN does not check their own accesses
+		variables=(KASAN_SANITIZE_lockdep.o=n KASAN_SANITIZE_unwind_frame.o=n) ;;
+	esac
 	case ${LAB_KERNEL:-} in
 	i386*)	export ARCH=i386
 		fragments=(lab/build/config/i386.config) ;;
