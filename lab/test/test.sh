@@ -18,10 +18,10 @@
 # The suites of each list, and their needs (targets of build.mk). Long suites are first:
 # short suites fill the time at the end.
 declare -A lists=(
-	[test]="check debug_subset pv_pmu_guest pv_pmu_record perf_kvm pv_pmu perf_kvm_nmi kvm
+	[test]="check perf_kvm pv_pmu_record pv_pmu_guest pv_pmu perf_kvm_nmi kvm
 		lab fuzz nmis lab_pmu no_vpmu emulator deb series tree lists abi"
-	[soak]="check_whole deb_modules debug debug_nmi fuzz_debug fuzz_long stock unwinder i386
-		i386_pae pti stacks two_cpus perf_kvm_nmi_rest kvm_rest"
+	[soak]="debug_subset check_whole deb_modules debug debug_nmi fuzz_debug fuzz_long stock
+		unwinder i386 i386_pae pti stacks two_cpus perf_kvm_nmi_rest kvm_rest"
 )
 declare -A needs=([check]=tree [check_whole]=tree [tree]=deps [series]=tree [emulator]=emulator)
 
