@@ -164,7 +164,7 @@ replace()
 	rm -rf "$1.old"
 }
 
-# keep FILE COPY: keep a copy in the cache, if there is room for one, and for a month at least
+# keep FILE COPY: copy FILE to the cache if there is room; copies older than a month go
 keep()
 {
 	local dir=${2%/*}

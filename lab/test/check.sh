@@ -14,8 +14,8 @@
 #	lab/test/check.sh [whole]	whole: each step builds the whole directories of
 #					the kernel's objects, and all of perf
 #
-# What has passed is not checked again: ~/.cache/guestperf/check has a file for each check that
-# takes long, named by the hash of all its inputs. whole checks all anew.
+# A check with the inputs of an earlier success does not run again: ~/.cache/guestperf/check has a
+# file for each long check, named by the hash of the inputs. whole runs every check.
 #
 # shellcheck disable=SC2317 # functions are called by name
 
@@ -31,7 +31,7 @@ files()
 	sed -n -e 's,^+++ b/\([^\t]*\).*,\1,p' -e 's/^Overlay: //p' "$@" | sort -u
 }
 
-# inputs_of_step STEP: what decides whether the step of the series is content
+# inputs_of_step STEP: the inputs of all checks of the step: sources, tools and scripts
 inputs_of_step()
 {
 	local patch
@@ -39,8 +39,9 @@ inputs_of_step()
 	cat "$BUILD/linux/.guestperf/source"
 	compiler
 	"${CC:-gcc}" --version
-	# sparse, and the libraries of perf: a package that is missing is an input, too
-	grep -v '^#' lab/build/packages | cut -f1 | { xargs dpkg-query -W 2>&1 || :; }
+	# the versions of sparse, and of the libraries of perf
+	dpkg-query -W -f '${Package} ${Version}\n' | sort -k 1,1 |
+		join - <(grep -v '^#' lab/build/packages | cut -f1 | sort)
 	# of each step, what the whole series changes is built
 	files "${patches[@]}"
 	for patch in "${patches[@]:0:$1}"; do
@@ -51,8 +52,8 @@ inputs_of_step()
 		lab/lib.sh lab/build/assemble.sh lab/build/tree.sh lab/build/perf.sh lab/test/check.sh
 }
 
-# once FUNCTION ARGUMENT...: the output of the function, which runs unless it has succeeded
-# before. The standard input is all that decides what the function finds.
+# once FUNCTION ARGUMENT...: the output of the function, from the cache after a success with
+# the same inputs. The standard input has all inputs of the function.
 once()
 {
 	local kept
@@ -61,7 +62,7 @@ once()
 	if [ -z "$scope" ] && [ -e "$kept" ]; then
 		cp "$kept" "$work/output"
 	else
-		"$@" > "$work/output"
+		"$@" > "$work/output" || return
 		keep "$work/output" "$kept"
 	fi
 	cat "$work/output"
